@@ -1,0 +1,219 @@
+import type { DType, F32, HostArray, I32, Tensor } from "../tensor/index.js";
+
+// The contract between mathematics and machines. Shapes and numbers only: no layer, model or method words.
+//
+// - Calls enqueue; only the operations that return a promise wait.
+// - Operations return new dense tensors in the current scope unless they say "in place". Inputs are never changed otherwise.
+// - Shapes that do not fit throw a BitwrightError of kind "usage" that names the operation, what was expected and what came.
+// - Every operation is specified by the plain loop of the same name in `reference/` and by a case in `test/conformance`.
+// - Empty extents (0) are legal everywhere and give empty results.
+// - A result does not depend on the number of threads.
+//
+// Shape letters: B batch, T tokens, S key positions, D width, H heads, K key-value heads, d head size, V vocabulary,
+// O output rows, I input columns, P padded output rows, G groups, v vector length, C codewords, N any square side.
+
+export type EngineName = "reference" | "wasm" | "blas";
+
+export interface MatmulOptions {
+  /** Use a transposed: a is [k, m] instead of [m, k]. */
+  transposeA?: boolean;
+  /** Use b transposed: b is [n, k] instead of [k, n]. A linear layer y = x W^T is `matmul(x, W, { transposeB: true })`. */
+  transposeB?: boolean;
+  /** Factor of the product, default 1. */
+  alpha?: number;
+  /** Adds the product to this [m, n] tensor in place and returns it. */
+  accumulate?: F32;
+}
+
+export interface AttentionOptions {
+  /** Factor of the scores, usually 1 / sqrt(d). */
+  scale: number;
+  /** Sliding window: a query sees the last `window` positions, itself included. Default: all. */
+  window?: number;
+  /** Number of valid positions in k and v (S of the tensors may be a larger capacity). Default S. */
+  keyLength?: number;
+}
+
+/** A run of columns [begin, end) that shares its codebooks, in sweep order. */
+export interface CodebookSegment {
+  begin: number;
+  end: number;
+  /** One codebook [C_s, v] a stage: a vector is the sum of one codeword of each. All of a segment have the same v. */
+  stages: F32[];
+}
+
+export interface VectorSweepOptions {
+  /** Candidates of the first stage that the later stages are tried with; 1 is the greedy choice. Default 1. */
+  beam?: number;
+}
+
+export interface VectorSweepResult {
+  /** Per segment and stage: chosen codewords, i32 [end - begin, P / v]. */
+  indices: I32[][];
+  /** Decoded weights, [I, P]. */
+  quantized: F32;
+  /** Each column as it was at its own turn, after the feedback of the columns before it, [I, P]. */
+  compensated: F32;
+}
+
+export interface AffineGridOptions {
+  /** 2..8; codes are 0 .. 2^bits - 1. */
+  bits: number;
+  /** Symmetric: zero is 2^(bits-1) and scale is 2 max|w| / (2^bits - 1). Otherwise min-max, 0 always on the grid. */
+  symmetric: boolean;
+  /** Group of each column, i32 [I], values 0 .. groups - 1. */
+  groupOfColumn: Int32Array;
+  groups: number;
+}
+
+export interface AffineGrid {
+  /** [G, O], each exactly a f16 value, > 0. */
+  scale: F32;
+  /** [G, O], whole numbers 0 .. 2^bits - 1. */
+  zero: F32;
+}
+
+export interface AffineSweepOptions extends AffineGridOptions {
+  /** The grid, or undefined: each group's grid is taken from its columns as they are when the first of them has its turn. */
+  grid?: AffineGrid;
+}
+
+export interface AffineSweepResult extends AffineGrid {
+  /** u8 [I, O]. */
+  codes: Tensor<"u8">;
+  /** (code - zero) * scale, [I, O]. */
+  quantized: F32;
+}
+
+export interface Engine {
+  readonly name: EngineName;
+  /** One line for people: threads, instruction set, library. */
+  readonly description: string;
+  readonly threads: number;
+
+  // ---- memory
+  /** Zeros. */
+  create<D extends DType = "f32">(shape: readonly number[], dtype?: D): Tensor<D>;
+  /** A copy of host data. f16 and bf16 come as bit patterns. */
+  upload<D extends DType>(data: HostArray<D>, shape: readonly number[], dtype: D): Tensor<D>;
+  /** A copy on the host. */
+  read<D extends DType>(tensor: Tensor<D>): Promise<HostArray<D>>;
+  /** Overwrites elements [offset, offset + data.length) in place. */
+  write<D extends DType>(tensor: Tensor<D>, data: HostArray<D>, offset?: number): void;
+  /** Shares memory: `shape` elements from element `offset` on. */
+  view<D extends DType>(tensor: Tensor<D>, shape: readonly number[], offset?: number): Tensor<D>;
+  copy<D extends DType>(tensor: Tensor<D>): Tensor<D>;
+  /** Copies all of `source` over elements [offset, offset + source.size) of `target`, in place. */
+  copyInto<D extends DType>(target: Tensor<D>, source: Tensor<D>, offset?: number): void;
+  /** f32 <-> f16, f32 <-> bf16 by round-to-nearest-even; f32 -> i32, u16, u8 by truncation, saturated; i32, u16, u8 -> f32. */
+  cast<D extends DType>(tensor: Tensor, dtype: D): Tensor<D>;
+  scope<T>(body: () => T): T;
+  keep<T extends Tensor>(tensor: T): T;
+  /** Bytes of all buffers not yet freed. */
+  liveBytes(): number;
+  peakBytes(): number;
+  resetPeak(): void;
+  /** Stops threads and frees everything. */
+  close(): Promise<void>;
+
+  // ---- elementwise; b has the shape of a, or is [last axis of a] and repeats over the others
+  add(a: F32, b: F32): F32;
+  subtract(a: F32, b: F32): F32;
+  multiply(a: F32, b: F32): F32;
+  scale(a: F32, factor: number): F32;
+  /** target += factor * a, in place; same size. */
+  addInto(target: F32, a: F32, factor?: number): void;
+  /** a [R, ..] with row r times factors[r]. */
+  scaleRows(a: F32, factors: F32): F32;
+  /** silu(gate) * up = gate / (1 + exp(-gate)) * up. */
+  siluMultiply(gate: F32, up: F32): F32;
+
+  // ---- layout
+  /** [R, C] -> [C, R]. */
+  transpose(a: F32): F32;
+  /** Rows table[indices[m]]; table [R, ..], indices any shape -> [..indices, ..row]. An index outside throws. */
+  gatherRows(table: F32, indices: I32): F32;
+
+  // ---- reductions
+  /** sum a_i b_i in f64, in a fixed order. */
+  dot(a: F32, b: F32): Promise<number>;
+  /** False when any element is NaN or infinite. */
+  allFinite(a: F32): Promise<boolean>;
+  /** Index of the largest element of each row (the first of equals); [R, C] -> i32 [R]. */
+  argmax(a: F32): I32;
+
+  // ---- matrices
+  /** op(a) [m, k] times op(b) [k, n] -> [m, n]; f32 accumulation. With rank 3, a product for each leading index. */
+  matmul(a: F32, b: F32, options?: MatmulOptions): F32;
+  /**
+   * accumulator [N, N] += x^T diag(weights) x for x [T, N], weights [T]; in place, f32, both triangles filled, exactly symmetric.
+   */
+  gram(accumulator: F32, x: F32, weights?: F32): void;
+  /** Diagonal of [N, N] -> [N]. */
+  diagonal(a: F32): F32;
+  /** a [N, N] += value on the diagonal, in place. */
+  addDiagonal(a: F32, value: number): void;
+  /**
+   * Lower L with a = L L^T; reads the lower triangle, zeros above. f64 inside.
+   * Rejects with kind "numeric" at a pivot that is not positive (the message names it).
+   */
+  cholesky(a: F32): Promise<F32>;
+  /** Inverse of a lower triangular [N, N]; f64 inside. */
+  triangularInverse(lower: F32): F32;
+
+  // ---- decoder
+  /** x / sqrt(mean(x^2) + epsilon) * weight over the last axis. */
+  rmsNorm(x: F32, weight: F32, epsilon: number): F32;
+  /**
+   * Rotary embedding, half-split pairs (i, i + r): x [B, T, H, d]; cos, sin [positions, r], 2r <= d (a tail d - 2r passes
+   * through); token t has position start + t.
+   */
+  rope(x: F32, cos: F32, sin: F32, start: number): F32;
+  /**
+   * Causal softmax attention with grouped heads: q [B, T, H, d], k and v [B, S, K, d], H a multiple of K -> [B, T, H, d].
+   * Query t stands at position keyLength - T + t and sees positions up to its own.
+   */
+  attention(q: F32, k: F32, v: F32, options: AttentionOptions): F32;
+  /** -log softmax(logits)[target] per row: [T, V], i32 [T] -> [T]. */
+  crossEntropy(logits: F32, targets: I32): F32;
+  /** sum p (log p - log q) per row, p = softmax(reference), q = softmax(logits): [T, V] both -> [T], never below 0. */
+  klDivergence(reference: F32, logits: F32): F32;
+
+  // ---- quantization
+  /**
+   * Nearest codeword by squared Euclidean distance, the lowest index of equals: [n, v], [C, v] -> i32 [n] and distances [n].
+   * `previous` [n] may speed the search up and never changes the result.
+   */
+  nearestCodeword(vectors: F32, codebook: F32, previous?: I32): { indices: I32; distances: F32 };
+  /** Per segment c: sum of weights[i] * vectors[i] over indices[i] = c, and sum of weights; f64 inside, -> [C, v], [C]. */
+  segmentSum(vectors: F32, weights: F32, indices: I32, segments: number): { sums: F32; totals: F32 };
+  /**
+   * The column sweep of VPTQ: weights [I, P] hold one column of W a row, in sweep order; feedback [I, I] is upper triangular
+   * with a unit diagonal (the factor U of H^-1 = U^T U with each row divided by its diagonal), undefined for none.
+   * For each column i: q_i = nearest sum of codewords for every vector of it; then w_j -= (w_i - q_i) feedback[i, j] for j > i.
+   * Segments cover 0..I in order; P is a multiple of every v.
+   */
+  vectorSweep(
+    weights: F32,
+    feedback: F32 | undefined,
+    segments: CodebookSegment[],
+    options?: VectorSweepOptions,
+  ): VectorSweepResult;
+  /**
+   * One pass of coordinate descent on tr(E H E^T), E = W - Q: for each column i in order, the vectors of
+   * x = q_i + (H E)_i / H_ii are assigned again (kept unless another codeword is strictly nearer), and E follows.
+   * weights, quantized [I, P], hessian [I, I] in sweep order; indices as in VectorSweepResult. Never raises the objective.
+   */
+  coordinateSweep(
+    weights: F32,
+    hessian: F32,
+    quantized: F32,
+    segments: CodebookSegment[],
+    indices: I32[][],
+    options?: VectorSweepOptions,
+  ): { indices: I32[][]; quantized: F32 };
+  /** Min-max grid per row and group of weights [I, O] (one column of W a row). */
+  affineGrid(weights: F32, options: AffineGridOptions): AffineGrid;
+  /** The column sweep of GPTQ on the affine grid: as `vectorSweep`, with code = clamp(round(w / scale) + zero). */
+  affineSweep(weights: F32, feedback: F32 | undefined, options: AffineSweepOptions): AffineSweepResult;
+}

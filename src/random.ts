@@ -1,0 +1,67 @@
+/** A seeded generator of random numbers: the same seed gives the same sequence on every machine. */
+export interface Random {
+  /** Uniform in [0, 1), 53 bits. */
+  next(): number;
+  /** Uniform integer in [0, bound). */
+  integer(bound: number): number;
+  /** Standard normal (Box-Muller). */
+  normal(): number;
+}
+
+const MASK = 0xffffffff;
+
+/** splitmix32: spreads a seed over the state of the generator (Steele, Lea, Flood 2014, 32-bit variant). */
+function splitmix32(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x9e3779b9) >>> 0;
+    let z = state;
+    z = Math.imul(z ^ (z >>> 16), 0x85ebca6b);
+    z = Math.imul(z ^ (z >>> 13), 0xc2b2ae35);
+    return (z ^ (z >>> 16)) >>> 0;
+  };
+}
+
+/** xoshiro128** (Blackman, Vigna 2018). `parts` are mixed into the seed: numbers, or names hashed with FNV-1a. */
+export function createRandom(seed: number, ...parts: (number | string)[]): Random {
+  let mixed = seed >>> 0;
+  for (const part of parts) {
+    for (const byte of new TextEncoder().encode(String(part))) mixed = Math.imul(mixed ^ byte, 0x01000193) >>> 0;
+    mixed = Math.imul(mixed ^ 0xff, 0x01000193) >>> 0;
+  }
+  const mix = splitmix32(mixed);
+  let a = mix();
+  let b = mix();
+  let c = mix();
+  let d = mix();
+  const rotate = (x: number, k: number) => ((x << k) | (x >>> (32 - k))) >>> 0;
+  const bits = (): number => {
+    const result = Math.imul(rotate(Math.imul(b, 5) >>> 0, 7), 9) >>> 0;
+    const t = (b << 9) & MASK;
+    c = (c ^ a) >>> 0;
+    d = (d ^ b) >>> 0;
+    b = (b ^ c) >>> 0;
+    a = (a ^ d) >>> 0;
+    c = (c ^ t) >>> 0;
+    d = rotate(d, 11);
+    return result;
+  };
+  const next = () => ((bits() >>> 5) * 67108864 + (bits() >>> 6)) / 9007199254740992;
+  return {
+    next,
+    integer: (bound) => Math.floor(next() * bound),
+    normal: () => Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next()),
+  };
+}
+
+/** A random permutation of 0..count-1 (Fisher-Yates). */
+export function shuffled(count: number, random: Random): Int32Array {
+  const order = Int32Array.from({ length: count }, (_, i) => i);
+  for (let i = count - 1; i > 0; i--) {
+    const j = random.integer(i + 1);
+    const held = order[i];
+    order[i] = order[j];
+    order[j] = held;
+  }
+  return order;
+}

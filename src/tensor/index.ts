@@ -1,0 +1,4 @@
+export * from "./dtype.js";
+export * from "./float16.js";
+export * from "./scope.js";
+export * from "./tensor.js";
