@@ -1,8 +1,12 @@
 // What a quantized linear is: plain data on the host, independent of any file layout.
+// Real numbers are f32 arrays whose every value is exactly representable in the record's `storage` type, so that writing loses nothing.
+
+export type RecordStorage = "f16" | "bf16";
 
 /** Affine codes: w[o, i] = (codes[o, i] - zero[o, g]) * scale[o, g] with g = groupOfColumn[i]. */
 export interface AffineRecord {
   kind: "affine";
+  storage: RecordStorage;
   /** O, output rows. */
   rows: number;
   /** I, input columns. */
@@ -13,8 +17,8 @@ export interface AffineRecord {
   group: number;
   /** [O, I], original column order. */
   codes: Uint8Array;
-  /** f16 bits, [O, G], G = ceil(I / group). */
-  scale: Uint16Array;
+  /** [O, G], G = ceil(I / group). */
+  scale: Float32Array;
   /** [O, G], whole numbers. */
   zero: Uint8Array;
   bias?: Float32Array;
@@ -24,8 +28,8 @@ export interface AffineRecord {
 export interface CodebookStage {
   /** [vectors, columns of the segment] row-major, vectors = ceil(O / vectorLength): the chosen codeword. */
   indices: Uint16Array;
-  /** f16 bits, [codewords, vectorLength] row-major. */
-  centroids: Uint16Array;
+  /** [codewords, vectorLength] row-major. */
+  centroids: Float32Array;
   codewords: number;
 }
 
@@ -45,6 +49,7 @@ export interface CodebookSegmentRecord {
  */
 export interface CodebookRecord {
   kind: "codebook";
+  storage: RecordStorage;
   rows: number;
   columns: number;
   /** True when segments[0] holds outlier columns. */
@@ -52,11 +57,11 @@ export interface CodebookRecord {
   segments: CodebookSegmentRecord[];
   /** Original column of each stored column; absent when they are the same (the order was absorbed). */
   columnOrder?: Uint16Array | Uint32Array;
-  /** f16 bits [I], original column order. */
-  columnScale?: Uint16Array;
-  columnBias?: Uint16Array;
-  /** f16 bits [O]. */
-  rowScale?: Uint16Array;
+  /** [I], original column order. */
+  columnScale?: Float32Array;
+  columnBias?: Float32Array;
+  /** [O]. */
+  rowScale?: Float32Array;
   bias?: Float32Array;
 }
 
