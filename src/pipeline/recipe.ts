@@ -1,0 +1,189 @@
+import { z } from "zod";
+import { usageError } from "../errors.js";
+import type { AffineScheme } from "../quant/affine-scheme.js";
+import type { VptqScheme } from "../quant/vptq/scheme.js";
+
+// A recipe says how a model is quantized: the same words as the command line's options, and overrides by name.
+
+export const METHODS = ["vptq", "gptq", "rtn"] as const;
+export type MethodName = (typeof METHODS)[number];
+
+const powerOfTwo = z
+  .number()
+  .int()
+  .min(2)
+  .max(65536)
+  .refine((value) => (value & (value - 1)) === 0, { error: "expected a power of two from 2 to 65536" });
+const vectorLength = z.number().int().min(1).max(64);
+
+/** What may differ from linear to linear. */
+const schemeShape = {
+  method: z.enum(METHODS),
+  vectorLength,
+  codebook: powerOfTwo,
+  /** One codebook size a residual stage. */
+  residual: z.array(powerOfTwo).max(8),
+  /** Share of the columns, in percent, that get the outlier codebook. */
+  outliers: z.number().min(0).max(50),
+  outlierVectorLength: vectorLength,
+  outlierCodebook: powerOfTwo,
+  /** Column groups with a codebook each. */
+  groups: z.number().int().min(1).max(1024),
+  norm: z.enum(["none", "column", "row"]),
+  /** Rounds of least-squares centroids and re-chosen indices; 0 is VPTQ as published. */
+  refine: z.number().int().min(0).max(50),
+  /** First-stage candidates tried with the residual stages. */
+  beam: z.number().int().min(1).max(64),
+  /** Strength of the correction towards the full-precision stream's outputs, 0-1 (only with `propagate: "quantized"`). */
+  asymmetric: z.number().min(0).max(1),
+  /** Most Lloyd iterations. */
+  iterations: z.number().int().min(1).max(10000),
+  bits: z.union([z.literal(2), z.literal(3), z.literal(4), z.literal(8)]),
+  group: z.union([z.number().int().min(1).max(1 << 20), z.literal("channel")]),
+  symmetric: z.boolean(),
+  actOrder: z.boolean(),
+};
+
+export const DEFAULT_RECIPE = {
+  method: "vptq" as MethodName,
+  vectorLength: 4,
+  codebook: 256,
+  residual: [] as number[],
+  outliers: 0,
+  outlierVectorLength: 4,
+  outlierCodebook: 4096,
+  groups: 1,
+  norm: "none" as "none" | "column" | "row",
+  refine: 2,
+  beam: 8,
+  asymmetric: 0.5,
+  iterations: 100,
+  bits: 4 as 2 | 3 | 4 | 8,
+  group: 64 as number | "channel",
+  symmetric: false,
+  actOrder: false,
+  samples: 128,
+  window: 2048,
+  seed: 0,
+  propagate: "quantized" as "full" | "quantized",
+  damping: 0.01,
+  overrides: [] as RecipeOverride[],
+};
+
+const overrideSchema = z.strictObject({
+  /** Pattern of full linear names: `*` stands for anything, "model.layers.0.*". */
+  match: z.string().min(1).max(500),
+  /** Leave these linears as they are. */
+  keep: z.boolean().optional(),
+  ...z.object(schemeShape).partial().shape,
+});
+export type RecipeOverride = z.infer<typeof overrideSchema>;
+
+/** The schema of a recipe file; every word is optional and defaults to `DEFAULT_RECIPE`. */
+export const recipeSchema = z.strictObject({
+  ...z.object(schemeShape).partial().shape,
+  samples: z.number().int().min(1).max(1_000_000).optional(),
+  window: z.number().int().min(2).max(1 << 20).optional(),
+  seed: z.number().int().min(0).max(0xffffffff).optional(),
+  /** Which inputs a layer is measured on: the full-precision model's, or those that the quantized layers before it produce. */
+  propagate: z.enum(["full", "quantized"]).optional(),
+  /** Added to the diagonal of a Hessian, as a share of its mean. */
+  damping: z.number().min(1e-6).max(1).optional(),
+  overrides: z.array(overrideSchema).max(10_000).optional(),
+});
+export type RecipeInput = z.infer<typeof recipeSchema>;
+export type Recipe = typeof DEFAULT_RECIPE;
+
+/** The JSON Schema of a recipe file. */
+export const recipeJsonSchema = (): unknown => z.toJSONSchema(recipeSchema);
+
+/** Fills in the defaults and checks what the schema alone cannot. Throws "usage". */
+export function resolveRecipe(input: unknown): Recipe {
+  const parsed = recipeSchema.safeParse(input);
+  if (!parsed.success) {
+    const issues = parsed.error.issues.map((issue) => {
+      const path = issue.path.join(".");
+      return path ? `${path}: ${issue.message}` : issue.message;
+    });
+    throw usageError(`the recipe is not valid: ${issues.slice(0, 5).join("; ")}`, "see `bitwright quantize --help` for the words");
+  }
+  return { ...DEFAULT_RECIPE, ...withoutUndefined(parsed.data) };
+}
+
+function withoutUndefined<T extends object>(object: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]: Exclude<T[K], undefined>;
+  };
+}
+
+export type LinearPlan =
+  | { method: "vptq"; scheme: VptqScheme }
+  | { method: "gptq" | "rtn"; scheme: AffineScheme }
+  | { method: "keep" };
+
+/** The method and scheme of one linear: the recipe with every matching override applied, the last one strongest. */
+export function planFor(recipe: Recipe, name: string): LinearPlan {
+  let words = recipe;
+  let keep = false;
+  for (const override of recipe.overrides) {
+    if (!matches(override.match, name)) continue;
+    const { match: _, keep: left, ...changed } = override;
+    if (left !== undefined) keep = left;
+    words = { ...words, ...withoutUndefined(changed) };
+  }
+  if (keep) return { method: "keep" };
+  if (words.method === "vptq") {
+    return {
+      method: "vptq",
+      scheme: {
+        vectorLength: words.vectorLength,
+        codebook: words.codebook,
+        residuals: words.residual,
+        outliers:
+          words.outliers > 0
+            ? { percent: words.outliers, vectorLength: words.outlierVectorLength, codebook: words.outlierCodebook }
+            : undefined,
+        groups: words.groups,
+        norm: words.norm,
+        refine: words.refine,
+        beam: words.beam,
+        asymmetric: words.asymmetric,
+        iterations: words.iterations,
+        damping: recipe.damping,
+      },
+    };
+  }
+  return {
+    method: words.method,
+    scheme: {
+      bits: words.bits,
+      group: words.group,
+      symmetric: words.symmetric,
+      actOrder: words.actOrder,
+      asymmetric: words.asymmetric,
+      damping: recipe.damping,
+    },
+  };
+}
+
+/** Glob match over a whole name; only `*` is special. Linear in the lengths (no backtracking beyond the last star). */
+export function matches(pattern: string, name: string): boolean {
+  let p = 0;
+  let n = 0;
+  let star = -1;
+  let resume = 0;
+  while (n < name.length) {
+    if (p < pattern.length && pattern[p] === "*") {
+      star = p++;
+      resume = n;
+    } else if (p < pattern.length && pattern[p] === name[n]) {
+      p++;
+      n++;
+    } else if (star >= 0) {
+      p = star + 1;
+      n = ++resume;
+    } else return false;
+  }
+  while (pattern[p] === "*") p++;
+  return p === pattern.length;
+}
