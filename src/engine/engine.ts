@@ -90,6 +90,8 @@ export interface Engine {
   /** One line for people: threads, instruction set, library. */
   readonly description: string;
   readonly threads: number;
+  /** Names what decides the last bits of results ("reference", "wasm", "wasm-relaxed", "blas OpenBLAS 0.3.21"): resumed work must match it. */
+  readonly arithmetic: string;
 
   // ---- memory
   /** Zeros. */

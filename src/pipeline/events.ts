@@ -19,7 +19,16 @@ export interface LinearDone extends LinearMetrics {
 }
 
 export type QuantizeEvent =
-  | { type: "start"; model: string; blocks: number; linears: number; windows: number; tokens: number; engine: string; resumedLinears: number }
+  | {
+      type: "start";
+      model: string;
+      blocks: number;
+      linears: number;
+      windows: number;
+      tokens: number;
+      engine: string;
+      resumedLinears: number;
+    }
   | { type: "block"; block: number; blocks: number }
   /** Calibration windows that passed through a stage. `slots` names the linears whose inputs are being measured. */
   | { type: "pass"; block: number; slots: string[]; window: number; windows: number }

@@ -39,7 +39,14 @@ const schemeShape = {
   /** Most Lloyd iterations. */
   iterations: z.number().int().min(1).max(10000),
   bits: z.union([z.literal(2), z.literal(3), z.literal(4), z.literal(8)]),
-  group: z.union([z.number().int().min(1).max(1 << 20), z.literal("channel")]),
+  group: z.union([
+    z
+      .number()
+      .int()
+      .min(1)
+      .max(1 << 20),
+    z.literal("channel"),
+  ]),
   symmetric: z.boolean(),
   actOrder: z.boolean(),
 };
@@ -83,7 +90,12 @@ export type RecipeOverride = z.infer<typeof overrideSchema>;
 export const recipeSchema = z.strictObject({
   ...z.object(schemeShape).partial().shape,
   samples: z.number().int().min(1).max(1_000_000).optional(),
-  window: z.number().int().min(2).max(1 << 20).optional(),
+  window: z
+    .number()
+    .int()
+    .min(2)
+    .max(1 << 20)
+    .optional(),
   seed: z.number().int().min(0).max(0xffffffff).optional(),
   /** Which inputs a layer is measured on: the full-precision model's, or those that the quantized layers before it produce. */
   propagate: z.enum(["full", "quantized"]).optional(),
@@ -105,7 +117,10 @@ export function resolveRecipe(input: unknown): Recipe {
       const path = issue.path.join(".");
       return path ? `${path}: ${issue.message}` : issue.message;
     });
-    throw usageError(`the recipe is not valid: ${issues.slice(0, 5).join("; ")}`, "see `bitwright quantize --help` for the words");
+    throw usageError(
+      `the recipe is not valid: ${issues.slice(0, 5).join("; ")}`,
+      "see `bitwright quantize --help` for the words",
+    );
   }
   return { ...DEFAULT_RECIPE, ...withoutUndefined(parsed.data) };
 }

@@ -1,0 +1,225 @@
+import type { Engine } from "../engine/engine.js";
+import { throwIfAborted } from "../errors.js";
+import type { BlockState, BlockWeights, Stage } from "../model/block.js";
+import type { LinearStatistics } from "../quant/method.js";
+import { accumulate, createStatistics, finishStatistics, type StatisticsAccumulator } from "../quant/statistics.js";
+import type { F32 } from "../tensor/index.js";
+import { type ActivationBudget, ActivationStore } from "./activations.js";
+
+// THE block loop: decoder blocks in order, each loaded alone, measured, quantized and freed, while the calibration windows'
+// activations wait outside the engine. Peak memory is one block and the activations, whatever the model's size.
+
+/** What the loop needs of a model: blocks by number. */
+export interface BlockSource {
+  readonly blocks: number;
+  load(block: number): Promise<BlockWeights>;
+  stages(block: number, weights: BlockWeights): Stage[];
+  /** Hidden state [1, T, D] of a window before the first block. */
+  embed(window: number): Promise<F32>;
+}
+
+/** What the loop asks of the job. */
+export interface BlockWork {
+  /** True when the linear in this slot still has to be quantized with statistics of its inputs. */
+  needsStatistics(block: number, slot: string): boolean;
+  /**
+   * Called once for each stage, with the statistics of the linears' shared input (undefined when none was needed). Quantizes
+   * the stage's linears and returns what they decode to, [O, I] by slot; a slot left out keeps its weights.
+   */
+  quantizeStage(
+    block: number,
+    slots: string[],
+    weights: BlockWeights,
+    statistics: LinearStatistics | undefined,
+  ): Promise<Record<string, Float32Array>>;
+  onBlock(block: number): void;
+  onWindow(block: number, slots: string[], window: number): void;
+}
+
+export interface BlockLoopOptions {
+  engine: Engine;
+  windows: number;
+  propagate: "full" | "quantized";
+  /** Measure E[(x_full - x) x^T] too; needs the full-precision stream beside the quantized one. */
+  correction: boolean;
+  budget: ActivationBudget;
+  signal?: AbortSignal;
+}
+
+/** Calibration activations of one stream, between stages. Carries are held as f16, hidden states as f32. */
+class Stream {
+  private readonly hidden: ActivationStore;
+  private readonly carry: ActivationStore;
+
+  constructor(engine: Engine, windows: number, budget: ActivationBudget) {
+    this.hidden = new ActivationStore(engine, windows, "f32", budget);
+    this.carry = new ActivationStore(engine, windows, "f16", budget);
+  }
+
+  async load(window: number, withCarry: boolean): Promise<BlockState> {
+    const hidden = await this.hidden.get(window);
+    return withCarry ? { hidden, carry: await this.carry.get(window) } : { hidden };
+  }
+
+  /** Stores what changed. Returns true when there is a carry. */
+  async save(window: number, before: BlockState, after: BlockState): Promise<boolean> {
+    if (after.hidden !== before.hidden) await this.hidden.put(window, after.hidden);
+    if (after.carry && after.carry !== before.carry) await this.carry.put(window, after.carry);
+    return after.carry !== undefined;
+  }
+
+  async start(window: number, hidden: BlockState["hidden"]): Promise<void> {
+    await this.hidden.put(window, hidden);
+  }
+
+  async close(): Promise<void> {
+    await this.hidden.close();
+    await this.carry.close();
+  }
+}
+
+/** Runs every block through `work`. */
+export async function runBlocks(source: BlockSource, work: BlockWork, options: BlockLoopOptions): Promise<void> {
+  const { engine, windows, budget, signal } = options;
+  const main = new Stream(engine, windows, budget);
+  const full =
+    options.propagate === "quantized" && options.correction ? new Stream(engine, windows, budget) : undefined;
+  try {
+    for (let window = 0; window < windows; window++) {
+      throwIfAborted(signal);
+      await engine.scope(async () => {
+        const hidden = await source.embed(window);
+        await main.start(window, hidden);
+        await full?.start(window, hidden);
+      });
+    }
+    for (let block = 0; block < source.blocks; block++) {
+      throwIfAborted(signal);
+      work.onBlock(block);
+      await engine.scope(async () => {
+        const weights = await source.load(block);
+        if (options.propagate === "full") await fullPrecisionBlock(source, work, options, main, block, weights);
+        else await quantizedBlock(source, work, options, main, full, block, weights);
+      });
+    }
+  } finally {
+    await main.close();
+    await full?.close();
+  }
+}
+
+/** Every linear of the block sees the full-precision stream (the paper's way): one pass measures all of them. */
+async function fullPrecisionBlock(
+  source: BlockSource,
+  work: BlockWork,
+  options: BlockLoopOptions,
+  stream: Stream,
+  block: number,
+  weights: BlockWeights,
+): Promise<void> {
+  const { engine, windows, signal } = options;
+  const stages = source.stages(block, weights);
+  const needed = stages.map((stage) => stage.slots.some((slot) => work.needsStatistics(block, slot)));
+  const isLast = block === source.blocks - 1;
+  const measured = stages.map((stage, index) =>
+    needed[index] ? createStatistics(engine, inputColumns(weights, stage), false) : undefined,
+  );
+  if (needed.some(Boolean) || !isLast) {
+    for (let window = 0; window < windows; window++) {
+      throwIfAborted(signal);
+      await engine.scope(async () => {
+        const before = await stream.load(window, false);
+        let state = before;
+        for (const [index, stage] of stages.entries()) {
+          if (isLast && !needed.slice(index).some(Boolean)) break;
+          const input = stage.input(state);
+          const accumulator = measured[index];
+          if (accumulator) accumulate(engine, accumulator, input);
+          state = stage.advance(state, input);
+        }
+        await stream.save(window, before, { hidden: state.hidden });
+      });
+      work.onWindow(
+        block,
+        stages.flatMap((stage) => stage.slots),
+        window,
+      );
+    }
+  }
+  for (const [index, stage] of stages.entries()) {
+    throwIfAborted(signal);
+    await engine.scope(async () => {
+      const accumulator = measured[index];
+      const statistics = accumulator && (await finishStatistics(engine, accumulator, whereOf(block, stage)));
+      await work.quantizeStage(block, stage.slots, weights, statistics);
+    });
+  }
+}
+
+/** Each stage sees what the quantized stages and blocks before it produce. A pass advances one stage and measures the next. */
+async function quantizedBlock(
+  source: BlockSource,
+  work: BlockWork,
+  options: BlockLoopOptions,
+  main: Stream,
+  full: Stream | undefined,
+  block: number,
+  weights: BlockWeights,
+): Promise<void> {
+  const { engine, windows, signal } = options;
+  const stages = source.stages(block, weights);
+  // the full stream keeps the weights of the checkpoint while `weights` are replaced
+  const fullStages = full && source.stages(block, { linears: { ...weights.linears }, vectors: weights.vectors });
+  const isLast = block === source.blocks - 1;
+  let mainCarry = false;
+  let fullCarry = false;
+  for (const [index, stage] of [...stages, undefined].entries()) {
+    if (stage === undefined && isLast) break;
+    const needed = stage?.slots.some((slot) => work.needsStatistics(block, slot)) ?? false;
+    // at the very first stage both streams are the same
+    const corrected = full !== undefined && (block > 0 || index > 0);
+    const decoded = await engine.scope(async () => {
+      let accumulator: StatisticsAccumulator | undefined;
+      if (stage && needed) accumulator = createStatistics(engine, inputColumns(weights, stage), corrected);
+      let nextMainCarry = false;
+      let nextFullCarry = false;
+      for (let window = 0; window < windows; window++) {
+        throwIfAborted(signal);
+        if (index === 0 && !needed) break; // nothing to advance, nothing to measure
+        await engine.scope(async () => {
+          const before = await main.load(window, mainCarry);
+          const state = index > 0 ? advance(stages[index - 1], before) : before;
+          nextMainCarry = await main.save(window, before, state);
+          let fullInput: F32 | undefined;
+          if (full && fullStages) {
+            const beforeFull = await full.load(window, fullCarry);
+            const fullState = index > 0 ? advance(fullStages[index - 1], beforeFull) : beforeFull;
+            nextFullCarry = await full.save(window, beforeFull, fullState);
+            if (accumulator && corrected) fullInput = fullStages[index].input(fullState);
+          }
+          if (accumulator && stage) accumulate(engine, accumulator, stage.input(state), fullInput);
+        });
+        work.onWindow(block, stage?.slots ?? [], window);
+      }
+      mainCarry = nextMainCarry;
+      fullCarry = nextFullCarry;
+      if (!stage) return {};
+      const statistics = accumulator && (await finishStatistics(engine, accumulator, whereOf(block, stage)));
+      return work.quantizeStage(block, stage.slots, weights, statistics);
+    });
+    for (const [slot, values] of Object.entries(decoded)) {
+      const linear = weights.linears[slot];
+      weights.linears[slot] = { ...linear, weight: engine.upload(values, linear.weight.shape, "f32") };
+      if (!full) linear.weight.dispose();
+    }
+  }
+}
+
+/** Width of the input that the stage's linears share. */
+const inputColumns = (weights: BlockWeights, stage: Stage): number => weights.linears[stage.slots[0]].weight.shape[1];
+
+function advance(stage: Stage, state: BlockState): BlockState {
+  return stage.advance(state, stage.input(state));
+}
+
+const whereOf = (block: number, stage: Stage): string => `block ${block}, inputs of ${stage.slots.join(", ")}`;

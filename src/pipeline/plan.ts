@@ -1,0 +1,133 @@
+import { usageError } from "../errors.js";
+import type { LinearSpec } from "../model/block.js";
+import { type LinearPlan, matches, planFor, type Recipe } from "./recipe.js";
+
+// What a job will do before it does it: per linear the bits and the work, in total the memory. Nothing here touches weights.
+
+export interface PlannedLinear {
+  spec: LinearSpec;
+  block: number;
+  plan: LinearPlan;
+  /** Everything that will be stored for it, in bits; rows x columns x 16 when it is kept. */
+  bits: number;
+  /** Floating-point operations of choosing its codes, roughly. */
+  operations: number;
+}
+
+const padTo = (value: number, multiple: number): number => Math.ceil(value / multiple) * multiple;
+
+/** Column split of VPTQ: outlier columns first, then equal groups (`vptq.md`: upstream's get_group_setting). */
+export function splitColumns(columns: number, percent: number, groups: number): { outliers: number; perGroup: number } {
+  let outliers = Math.ceil((columns * percent) / 100);
+  outliers += (columns - outliers) % groups;
+  return { outliers, perGroup: (columns - outliers) / groups };
+}
+
+/** Bits that a linear will take on disk under a plan; equals `recordBits` of the record that comes out. */
+export function plannedBits(rows: number, columns: number, plan: LinearPlan): number {
+  if (plan.method === "keep") return rows * columns * 16;
+  if (plan.method === "vptq") {
+    const { scheme } = plan;
+    const { outliers, perGroup } = splitColumns(columns, scheme.outliers?.percent ?? 0, scheme.groups);
+    const field = [scheme.codebook, ...scheme.residuals].reduce((sum, size) => sum + Math.log2(size), 0);
+    let bits = 0;
+    if (scheme.outliers && outliers > 0) {
+      const { vectorLength, codebook } = scheme.outliers;
+      bits += Math.ceil(rows / vectorLength) * outliers * 16 + 16 * vectorLength * codebook;
+    }
+    // packed rows end on a 32-bit word
+    bits += scheme.groups * Math.ceil(rows / scheme.vectorLength) * padTo(perGroup * field, 32);
+    const codewords = scheme.codebook + scheme.residuals.reduce((sum, size) => sum + size, 0);
+    bits += scheme.groups * 16 * scheme.vectorLength * codewords;
+    if (scheme.norm === "column") bits += 32 * columns;
+    if (scheme.norm === "row") bits += 16 * rows;
+    if (scheme.groups > 1 || outliers > 0) bits += 16 * columns;
+    return bits;
+  }
+  const { bits, group } = plan.scheme;
+  const groups = group === "channel" ? 1 : Math.ceil(columns / group);
+  return rows * padTo(columns * bits, 32) + rows * groups * 16 + rows * padTo(groups * bits, 32);
+}
+
+/** Rough operation counts, for estimates of time only. */
+function plannedOperations(rows: number, columns: number, plan: LinearPlan): number {
+  const sweep = 2 * rows * columns * columns;
+  const factor = columns ** 3;
+  if (plan.method === "keep") return 0;
+  if (plan.method === "rtn") return 20 * rows * columns;
+  if (plan.method === "gptq") return sweep + factor;
+  const { scheme } = plan;
+  const pairs = rows * columns * scheme.codebook * 3;
+  return factor + sweep * (2 + scheme.residuals.length + 14 * scheme.refine) + pairs * (15 + 2 * scheme.refine);
+}
+
+/** Plans every linear of the model. Refuses overrides that match nothing and codebooks that cannot be filled. */
+export function planModel(blocks: LinearSpec[][], recipe: Recipe): PlannedLinear[] {
+  const planned: PlannedLinear[] = [];
+  const unmatched = new Set(recipe.overrides.map((override) => override.match));
+  for (const [block, specs] of blocks.entries()) {
+    for (const spec of specs) {
+      const plan = planFor(recipe, spec.name);
+      const { rows, columns } = spec;
+      planned.push({
+        spec,
+        block,
+        plan,
+        bits: plannedBits(rows, columns, plan),
+        operations: plannedOperations(rows, columns, plan),
+      });
+      if (plan.method === "vptq") checkCodebooks(spec, plan.scheme);
+    }
+  }
+  for (const override of recipe.overrides) {
+    if (planned.some(({ spec }) => matches(override.match, spec.name))) unmatched.delete(override.match);
+  }
+  if (unmatched.size > 0) {
+    const names = planned.slice(0, 3).map(({ spec }) => spec.name);
+    throw usageError(
+      `an override matches no linear: ${[...unmatched].join(", ")}`,
+      `names look like ${names.join(", ")}; * stands for anything`,
+    );
+  }
+  return planned;
+}
+
+function checkCodebooks(spec: LinearSpec, scheme: Extract<LinearPlan, { method: "vptq" }>["scheme"]): void {
+  const { outliers, perGroup } = splitColumns(spec.columns, scheme.outliers?.percent ?? 0, scheme.groups);
+  const check = (what: string, size: number, vectorLength: number, columns: number) => {
+    const vectors = Math.ceil(spec.rows / vectorLength) * columns;
+    if (size <= vectors) return;
+    const fits = 2 ** Math.floor(Math.log2(Math.max(1, vectors)));
+    throw usageError(
+      `${what} of ${size} codewords for ${spec.name}: its ${spec.rows} x ${columns} weights make only ${vectors} vectors of length ${vectorLength}`,
+      `at most ${fits} fits; an override can give this linear its own size`,
+    );
+  };
+  check("codebook", scheme.codebook, scheme.vectorLength, perGroup);
+  for (const size of scheme.residuals) check("residual codebook", size, scheme.vectorLength, perGroup);
+  if (scheme.outliers && outliers > 0) {
+    check("outlier codebook", scheme.outliers.codebook, scheme.outliers.vectorLength, outliers);
+  }
+}
+
+export interface PlanTotals {
+  linears: number;
+  kept: number;
+  weights: number;
+  bits: number;
+  /** Bits of quantized linears over their weights. */
+  bitsPerWeight: number;
+}
+
+export function planTotals(planned: PlannedLinear[]): PlanTotals {
+  const quantized = planned.filter(({ plan }) => plan.method !== "keep");
+  const weights = quantized.reduce((sum, { spec }) => sum + spec.rows * spec.columns, 0);
+  const bits = quantized.reduce((sum, linear) => sum + linear.bits, 0);
+  return {
+    linears: quantized.length,
+    kept: planned.length - quantized.length,
+    weights,
+    bits,
+    bitsPerWeight: weights > 0 ? bits / weights : 0,
+  };
+}

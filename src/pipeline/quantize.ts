@@ -1,0 +1,249 @@
+import type { Engine } from "../engine/engine.js";
+import { throwIfAborted } from "../errors.js";
+import { sha256 } from "../hash.js";
+import { recordBits } from "../quant/bits.js";
+import { dequantize } from "../quant/dequantize.js";
+import type { LinearMetrics } from "../quant/method.js";
+import type { QuantizedRecord } from "../quant/record.js";
+import { ActivationBudget, type SpillFile } from "./activations.js";
+import { type BlockSource, runBlocks } from "./blocks.js";
+import type { LinearDone, OnEvent } from "./events.js";
+import { type JobIdentity, type Journal, openJob } from "./journal.js";
+import { needsCorrection, needsStatistics, quantizeLinear } from "./methods.js";
+import { type PlannedLinear, planTotals } from "./plan.js";
+import { Progress } from "./progress.js";
+import type { Recipe } from "./recipe.js";
+import { decodeUnit, encodeUnit } from "./units.js";
+
+const JOURNAL_VERSION = 1;
+
+export interface QuantizeJob {
+  engine: Engine;
+  /** For events and messages. */
+  modelName: string;
+  /** Hash of what the model is: configuration, tensor table, sizes. */
+  modelIdentity: string;
+  source: BlockSource;
+  planned: PlannedLinear[];
+  recipe: Recipe;
+  /** Calibration windows; may be empty when no method needs statistics. */
+  windows: Int32Array[];
+  journal: Journal;
+  resume: boolean;
+  /** Bytes of activations held in memory before they spill. */
+  activationMemory?: number;
+  createSpill?: () => Promise<SpillFile>;
+  onEvent?: OnEvent;
+  signal?: AbortSignal;
+}
+
+export interface QuantizeOutcome {
+  /** In the model's order. */
+  linears: LinearDone[];
+  /** Reads a finished record back from the journal. */
+  record(name: string): Promise<QuantizedRecord>;
+  bitsPerWeight: number;
+  meanProxyError: number;
+  seconds: number;
+  peakActivationBytes: number;
+  spilledBytes: number;
+}
+
+/** Quantizes every planned linear, one block at a time; finished linears are in the journal. */
+export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome> {
+  const { engine, planned, recipe, journal, signal } = job;
+  const emit: OnEvent = job.onEvent ?? (() => {});
+  const startedAt = performance.now();
+  await openJob(journal, await identityOf(job), job.resume);
+  const byName = new Map(planned.map((linear) => [linear.spec.name, linear]));
+  const bySlot = new Map(planned.map((linear) => [`${linear.block}/${linear.spec.slot}`, linear]));
+  const finished = await findFinished(journal, planned);
+  const totals = planTotals(planned);
+  const useStatistics = planned.some(({ plan }) => needsStatistics(plan));
+  const windows = useStatistics ? job.windows : [];
+  const correction = recipe.propagate === "quantized" && planned.some(({ plan }) => needsCorrection(plan));
+  emit({
+    type: "start",
+    model: job.modelName,
+    blocks: job.source.blocks,
+    linears: totals.linears,
+    windows: windows.length,
+    tokens: windows.reduce((sum, window) => sum + window.length, 0),
+    engine: engine.description,
+    resumedLinears: finished.size,
+  });
+
+  const progress = progressOf(job, windows, finished, correction);
+  let lastReport = Number.NEGATIVE_INFINITY;
+  const advance = (cost: number, force = false) => {
+    progress.add(cost);
+    if (!force && progress.elapsedSeconds - lastReport < 0.2) return;
+    lastReport = progress.elapsedSeconds;
+    emit({
+      type: "progress",
+      fraction: progress.fraction,
+      elapsedSeconds: progress.elapsedSeconds,
+      remainingSeconds: progress.remainingSeconds,
+    });
+  };
+  const passCost = passCosts(job, correction);
+  const done = new Map<string, LinearDone>();
+  const budget = new ActivationBudget(job.activationMemory ?? Number.POSITIVE_INFINITY, job.createSpill, (bytes) =>
+    emit({ type: "spill", bytes }),
+  );
+
+  const finish = (
+    linear: PlannedLinear,
+    record: QuantizedRecord,
+    metrics: LinearMetrics,
+    seconds: number,
+    resumed: boolean,
+  ) => {
+    const { rows, columns, name } = linear.spec;
+    const event: LinearDone = {
+      type: "linear",
+      block: linear.block,
+      name,
+      method: linear.plan.method,
+      rows,
+      columns,
+      bitsPerWeight: recordBits(record).total / (rows * columns),
+      seconds,
+      resumed,
+      ...metrics,
+    };
+    done.set(name, event);
+    emit(event);
+  };
+
+  await runBlocks(
+    job.source,
+    {
+      needsStatistics: (block, slot) => {
+        const linear = bySlot.get(`${block}/${slot}`);
+        return linear !== undefined && needsStatistics(linear.plan) && !finished.has(linear.spec.name);
+      },
+      quantizeStage: async (block, slots, weights, statistics) => {
+        const decoded: Record<string, Float32Array> = {};
+        for (const slot of slots) {
+          throwIfAborted(signal);
+          const linear = bySlot.get(`${block}/${slot}`);
+          if (!linear) continue;
+          const { name } = linear.spec;
+          const { plan } = linear;
+          if (plan.method === "keep") {
+            emit({ type: "kept", block, name });
+            continue;
+          }
+          const earlier = finished.has(name) ? await readUnit(journal, name) : undefined;
+          if (earlier) {
+            finish(linear, earlier.record, earlier.metrics, earlier.seconds, true);
+            decoded[slot] = dequantize(earlier.record);
+            continue;
+          }
+          const since = performance.now();
+          const { record, metrics } = await engine.scope(() =>
+            quantizeLinear(plan, weights.linears[slot].weight, statistics, { engine, seed: recipe.seed, name, signal }),
+          );
+          const seconds = (performance.now() - since) / 1000;
+          await journal.write(unitName(name), encodeUnit({ name, record, metrics, seconds }));
+          finish(linear, record, metrics, seconds, false);
+          decoded[slot] = dequantize(record);
+          advance(linear.operations);
+        }
+        return decoded;
+      },
+      onBlock: (block) => emit({ type: "block", block, blocks: job.source.blocks }),
+      onWindow: (block, slots, window) => {
+        emit({ type: "pass", block, slots, window, windows: windows.length });
+        advance(passCost(slots));
+      },
+    },
+    {
+      engine,
+      windows: windows.length,
+      propagate: recipe.propagate,
+      correction,
+      budget,
+      signal,
+    },
+  );
+
+  const linears = planned.flatMap(({ spec }) => done.get(spec.name) ?? []);
+  const weighed = linears.reduce((sum, linear) => sum + linear.rows * linear.columns, 0);
+  const bits = linears.reduce((sum, linear) => sum + linear.bitsPerWeight * linear.rows * linear.columns, 0);
+  return {
+    linears,
+    record: async (name) => {
+      const unit = byName.has(name) ? await readUnit(journal, name) : undefined;
+      if (!unit) throw new Error(`no finished record of ${name}`);
+      return unit.record;
+    },
+    bitsPerWeight: weighed > 0 ? bits / weighed : 0,
+    meanProxyError: linears.reduce((sum, linear) => sum + linear.proxyError, 0) / Math.max(1, linears.length),
+    seconds: (performance.now() - startedAt) / 1000,
+    peakActivationBytes: budget.peakBytes,
+    spilledBytes: budget.spilledBytes,
+  };
+}
+
+const unitName = (linear: string): string => `${linear}.unit`;
+
+async function readUnit(journal: Journal, name: string) {
+  const bytes = await journal.read(unitName(name));
+  return bytes && decodeUnit(bytes, name);
+}
+
+/** Names of the linears whose unit is in the journal and readable. */
+async function findFinished(journal: Journal, planned: PlannedLinear[]): Promise<Set<string>> {
+  const finished = new Set<string>();
+  for (const { spec, plan } of planned) {
+    if (plan.method !== "keep" && (await readUnit(journal, spec.name))) finished.add(spec.name);
+  }
+  return finished;
+}
+
+async function identityOf(job: QuantizeJob): Promise<JobIdentity> {
+  const windowBytes = job.windows.map((window) => new Uint8Array(window.buffer, window.byteOffset, window.byteLength));
+  return {
+    version: JOURNAL_VERSION,
+    model: job.modelIdentity,
+    recipe: await sha256(JSON.stringify(job.recipe)),
+    calibration: await sha256(...windowBytes),
+    arithmetic: job.engine.arithmetic,
+  };
+}
+
+/** Operations of pushing one window through the stage before `slots` and measuring their inputs. */
+function passCosts(job: QuantizeJob, correction: boolean): (slots: string[]) => number {
+  const tokens = job.windows[0]?.length ?? 0;
+  const first = job.planned.filter(({ block }) => block === 0);
+  const forward = first.reduce((sum, { spec }) => sum + 2 * tokens * spec.rows * spec.columns, 0);
+  const width = Math.max(1, ...first.map(({ spec }) => spec.columns));
+  const streams = correction ? 2 : 1;
+  const stages = 5;
+  return (slots) => {
+    const inputs = first.filter(({ spec }) => slots.includes(spec.slot)).map(({ spec }) => spec.columns);
+    const distinct = job.recipe.propagate === "full" ? [...new Set([...inputs, width])] : inputs.slice(0, 1);
+    const measured = distinct.reduce((sum, columns) => sum + tokens * columns * columns * (correction ? 3 : 1), 0);
+    return measured + (job.recipe.propagate === "full" ? forward : (forward * streams) / stages);
+  };
+}
+
+function progressOf(job: QuantizeJob, windows: Int32Array[], finished: Set<string>, correction: boolean): Progress {
+  const todo = job.planned.filter(({ spec }) => !finished.has(spec.name));
+  const linears = todo.reduce((sum, linear) => sum + linear.operations, 0);
+  const cost = passCosts(job, correction);
+  const slots = job.planned.filter(({ block }) => block === 0).map(({ spec }) => spec.slot);
+  const passes =
+    job.recipe.propagate === "full"
+      ? cost(slots)
+      : [...stageGroups(slots), []].reduce((sum, group) => sum + cost(group), 0);
+  return new Progress(linears + passes * windows.length * job.source.blocks);
+}
+
+/** Slots in runs that share an input, for the estimate only. */
+function stageGroups(slots: string[]): string[][] {
+  const groups = [["query", "key", "value"], ["output"], ["gate", "up"], ["down"]];
+  return groups.map((group) => group.filter((slot) => slots.includes(slot))).filter((group) => group.length > 0);
+}

@@ -1,0 +1,66 @@
+import type { LinearMetrics } from "../quant/method.js";
+import type { QuantizedRecord } from "../quant/record.js";
+
+/** A finished linear as the journal keeps it. */
+export interface Unit {
+  name: string;
+  record: QuantizedRecord;
+  metrics: LinearMetrics;
+  seconds: number;
+}
+
+// Layout: "BWUNIT1\0", u32 header bytes, header JSON with arrays as { $array: [type, offset, length] }, padding to 8, the arrays.
+
+const MAGIC = "BWUNIT1\0";
+const TYPES = { Uint8Array, Uint16Array, Uint32Array, Int32Array, Float32Array } as const;
+type TypeName = keyof typeof TYPES;
+type Lifted = { $array: [TypeName, number, number] };
+
+const align = (offset: number): number => Math.ceil(offset / 8) * 8;
+
+export function encodeUnit(unit: Unit): Uint8Array {
+  const arrays: { offset: number; bytes: Uint8Array }[] = [];
+  let end = 0;
+  const header = JSON.stringify(unit, (_key, value: unknown) => {
+    if (!ArrayBuffer.isView(value)) return value;
+    const type = value.constructor.name as TypeName;
+    const array = value as InstanceType<(typeof TYPES)[TypeName]>;
+    const offset = end;
+    arrays.push({ offset, bytes: new Uint8Array(array.buffer, array.byteOffset, array.byteLength) });
+    end = align(end + array.byteLength);
+    return { $array: [type, offset, array.length] } satisfies Lifted;
+  });
+  const headerBytes = new TextEncoder().encode(header);
+  const start = align(MAGIC.length + 4 + headerBytes.length);
+  const result = new Uint8Array(start + end);
+  result.set(new TextEncoder().encode(MAGIC));
+  new DataView(result.buffer).setUint32(MAGIC.length, headerBytes.length, true);
+  result.set(headerBytes, MAGIC.length + 4);
+  for (const { offset, bytes } of arrays) result.set(bytes, start + offset);
+  return result;
+}
+
+/** Undefined when the bytes are not a whole unit of that name: the work is then done again. */
+export function decodeUnit(bytes: Uint8Array, name: string): Unit | undefined {
+  const prefix = MAGIC.length + 4;
+  if (bytes.length < prefix || new TextDecoder().decode(bytes.subarray(0, MAGIC.length)) !== MAGIC) return undefined;
+  const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(MAGIC.length, true);
+  if (prefix + length > bytes.length) return undefined;
+  const start = align(prefix + length);
+  try {
+    const unit = JSON.parse(
+      new TextDecoder().decode(bytes.subarray(prefix, prefix + length)),
+      (_key, value: unknown) => {
+        if (value === null || typeof value !== "object" || !("$array" in value)) return value;
+        const [type, offset, count] = (value as Lifted).$array;
+        const bytesPerElement = TYPES[type].BYTES_PER_ELEMENT;
+        if (offset < 0 || count < 0 || start + offset + count * bytesPerElement > bytes.length)
+          throw new RangeError("array outside");
+        return new TYPES[type](bytes.slice(start + offset, start + offset + count * bytesPerElement).buffer);
+      },
+    ) as Unit;
+    return unit.name === name && (unit.record.kind === "affine" || unit.record.kind === "codebook") ? unit : undefined;
+  } catch {
+    return undefined;
+  }
+}
