@@ -1,0 +1,3 @@
+export { DOCUMENT_SEPARATOR, parseCorpus } from "./corpus.js";
+export { createTokenizer, type TextStream, type Tokenizer } from "./tokenizer.js";
+export { consecutiveWindows, type DrawOptions, drawWindows } from "./windows.js";
