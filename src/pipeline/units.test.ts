@@ -1,0 +1,49 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { decodeUnit, encodeUnit, type Unit } from "./units.js";
+
+const unit: Unit = {
+  name: "model.layers.0.mlp.up_proj",
+  record: {
+    kind: "codebook",
+    storage: "f16",
+    rows: 4,
+    columns: 3,
+    hasOutliers: false,
+    segments: [
+      {
+        begin: 0,
+        end: 3,
+        vectorLength: 2,
+        stages: [{ indices: Uint16Array.of(1, 0, 3, 2, 2, 1), centroids: Float32Array.of(1, 2, 3, 4, 5, 6, 7, -8), codewords: 4 }],
+      },
+    ],
+    columnOrder: Uint16Array.of(2, 0, 1),
+  },
+  metrics: { proxyError: 0.043, damping: 0.01, deadColumns: 0, notes: ["a note"] },
+  seconds: 1.5,
+};
+
+describe("journal units", () => {
+  it("come back as they went in", () => {
+    expect(decodeUnit(encodeUnit(unit), unit.name)).toEqual(unit);
+  });
+
+  it("are refused under another name, cut short or changed in the header", () => {
+    const bytes = encodeUnit(unit);
+    expect(decodeUnit(bytes, "another")).toBeUndefined();
+    for (let length = 0; length < bytes.length - 8; length++) expect(decodeUnit(bytes.subarray(0, length), unit.name)).toBeUndefined();
+  });
+
+  it("never throw on damaged bytes", () => {
+    const bytes = encodeUnit(unit);
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: bytes.length - 1 }), fc.integer({ min: 0, max: 255 }), (at, value) => {
+        const damaged = bytes.slice();
+        damaged[at] = value;
+        expect(() => decodeUnit(damaged, unit.name)).not.toThrow();
+      }),
+      { numRuns: 500 },
+    );
+  });
+});
