@@ -1,0 +1,80 @@
+import { formatError, numericError } from "../errors.js";
+import type { TensorReader } from "../files/tensors.js";
+
+/**
+ * Weights of a model as f32, by canonical Hugging Face name, with the `model.` prefix
+ * ("model.layers.0.self_attn.q_proj.weight"); the checkpoint may store them without it.
+ */
+export interface WeightSource {
+  has(name: string): boolean;
+  /** Shape in the checkpoint, undefined when there is no such tensor. */
+  shape(name: string): readonly number[] | undefined;
+  /**
+   * All values, row-major. Throws "format" when the tensor is missing or its shape is not `shape`, "numeric" when it holds
+   * NaN or infinity.
+   */
+  read(name: string, shape: readonly number[]): Promise<Float32Array>;
+}
+
+const PREFIX = "model.";
+
+/** The key under which a checkpoint stores a canonical name: the name, or the name without `model.`. */
+export function findKey(name: string, has: (key: string) => boolean): string | undefined {
+  if (has(name)) return name;
+  if (!name.startsWith(PREFIX)) return undefined;
+  const bare = name.slice(PREFIX.length);
+  return has(bare) ? bare : undefined;
+}
+
+/** Weights of a checkpoint that holds them as plain f32, f16 or bf16 tensors. */
+export function plainWeights(tensors: TensorReader): WeightSource {
+  const find = (name: string) => findKey(name, (key) => tensors.info(key) !== undefined);
+  return {
+    has: (name) => find(name) !== undefined,
+    shape: (name) => {
+      const key = find(name);
+      return key === undefined ? undefined : tensors.info(key)?.shape;
+    },
+    async read(name, shape) {
+      const key = find(name);
+      if (key === undefined) throw missingTensor(name, tensors.name);
+      checkShape(name, tensors.info(key)?.shape ?? [], shape);
+      const values = await tensors.readF32(key);
+      checkFinite(name, values, shape);
+      return values;
+    },
+  };
+}
+
+export const missingTensor = (name: string, where: string) =>
+  formatError(
+    `tensor ${name} is missing from ${where}`,
+    "the checkpoint may be incomplete, or config.json may describe another model",
+  );
+
+/** Throws "format" unless the tensor has the shape that the model's configuration asks for. */
+export function checkShape(name: string, got: readonly number[], expected: readonly number[]): void {
+  if (got.length === expected.length && got.every((size, axis) => size === expected[axis])) return;
+  throw formatError(
+    `tensor ${name}: expected shape [${expected.join(", ")}] from config.json, the checkpoint has [${got.join(", ")}]`,
+    "config.json and the weights belong to different models",
+  );
+}
+
+/** Throws "numeric" at the first NaN or infinity, with its position. */
+export function checkFinite(name: string, values: Float32Array, shape: readonly number[]): void {
+  for (let i = 0; i < values.length; i++) {
+    if (Number.isFinite(values[i])) continue;
+    const position: number[] = [];
+    let rest = i;
+    for (const size of shape.toReversed()) {
+      position.unshift(rest % size);
+      rest = Math.floor(rest / size);
+    }
+    const what = Number.isNaN(values[i]) ? "NaN" : "infinity";
+    throw numericError(
+      `tensor ${name} holds ${what} at [${position.join(", ")}]`,
+      "the checkpoint is damaged, or its values overflowed when it was converted",
+    );
+  }
+}
