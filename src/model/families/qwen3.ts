@@ -1,0 +1,20 @@
+import { type Family, LLAMA_NAMES, LLAMA_STAGES } from "../family.js";
+
+/** Qwen3, dense (transformers `Qwen3ForCausalLM`). The head size is its own number, not hidden / heads. */
+export const qwen3: Family = {
+  modelType: "qwen3",
+  title: "Qwen3",
+  names: LLAMA_NAMES,
+  stages: LLAMA_STAGES,
+  defaults: {
+    keyValueHeads: 32,
+    headSize: 128,
+    contextLength: 32768,
+    slidingWindow: 4096,
+    maxWindowLayers: 28,
+  },
+  attentionBias: "configured",
+  mlpBias: "none",
+  queryKeyNorm: true,
+  slidingWindow: "by layer",
+};
