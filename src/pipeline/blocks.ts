@@ -12,6 +12,8 @@ import { type ActivationBudget, ActivationStore } from "./activations.js";
 /** What the loop needs of a model: blocks by number. */
 export interface BlockSource {
   readonly blocks: number;
+  /** Slots of the linears of each stage; the same for every block. */
+  readonly stageSlots: string[][];
   load(block: number): Promise<BlockWeights>;
   stages(block: number, weights: BlockWeights): Stage[];
   /** Hidden state [1, T, D] of a window before the first block. */

@@ -54,8 +54,7 @@ function plannedOperations(rows: number, columns: number, plan: LinearPlan): num
   const sweep = 2 * rows * columns * columns;
   const factor = columns ** 3;
   if (plan.method === "keep") return 0;
-  if (plan.method === "rtn") return 20 * rows * columns;
-  if (plan.method === "gptq") return sweep + factor;
+  if (plan.method !== "vptq") return plan.method === "rtn" ? 20 * rows * columns : sweep + factor;
   const { scheme } = plan;
   const pairs = rows * columns * scheme.codebook * 3;
   return factor + sweep * (2 + scheme.residuals.length + 14 * scheme.refine) + pairs * (15 + 2 * scheme.refine);

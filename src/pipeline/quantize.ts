@@ -234,16 +234,10 @@ function progressOf(job: QuantizeJob, windows: Int32Array[], finished: Set<strin
   const todo = job.planned.filter(({ spec }) => !finished.has(spec.name));
   const linears = todo.reduce((sum, linear) => sum + linear.operations, 0);
   const cost = passCosts(job, correction);
-  const slots = job.planned.filter(({ block }) => block === 0).map(({ spec }) => spec.slot);
+  const groups = job.source.stageSlots;
   const passes =
     job.recipe.propagate === "full"
-      ? cost(slots)
-      : [...stageGroups(slots), []].reduce((sum, group) => sum + cost(group), 0);
+      ? cost(groups.flat())
+      : [...groups, []].reduce((sum, group) => sum + cost(group), 0);
   return new Progress(linears + passes * windows.length * job.source.blocks);
-}
-
-/** Slots in runs that share an input, for the estimate only. */
-function stageGroups(slots: string[]): string[][] {
-  const groups = [["query", "key", "value"], ["output"], ["gate", "up"], ["down"]];
-  return groups.map((group) => group.filter((slot) => slots.includes(slot))).filter((group) => group.length > 0);
 }

@@ -6,7 +6,11 @@ import { DEFAULT_RECIPE, matches, planFor, recipeJsonSchema, resolveRecipe } fro
 describe("recipe", () => {
   it("fills in the defaults", () => {
     expect(resolveRecipe({})).toEqual(DEFAULT_RECIPE);
-    expect(resolveRecipe({ method: "gptq", bits: 3, group: undefined })).toMatchObject({ method: "gptq", bits: 3, group: 64 });
+    expect(resolveRecipe({ method: "gptq", bits: 3, group: undefined })).toMatchObject({
+      method: "gptq",
+      bits: 3,
+      group: 64,
+    });
   });
 
   it.each([
@@ -57,10 +61,14 @@ describe("recipe", () => {
 describe("matches", () => {
   it("agrees with a regular expression", () => {
     fc.assert(
-      fc.property(fc.string({ unit: fc.constantFrom("a", "b", ".", "*") }), fc.string({ unit: fc.constantFrom("a", "b", ".") }), (pattern, name) => {
-        const regex = new RegExp(`^${pattern.replaceAll(".", "\\.").replaceAll("*", "[^]*")}$`);
-        expect(matches(pattern, name)).toBe(regex.test(name));
-      }),
+      fc.property(
+        fc.string({ unit: fc.constantFrom("a", "b", ".", "*") }),
+        fc.string({ unit: fc.constantFrom("a", "b", ".") }),
+        (pattern, name) => {
+          const regex = new RegExp(`^${pattern.replaceAll(".", "\\.").replaceAll("*", "[^]*")}$`);
+          expect(matches(pattern, name)).toBe(regex.test(name));
+        },
+      ),
     );
   });
 

@@ -15,7 +15,13 @@ const unit: Unit = {
         begin: 0,
         end: 3,
         vectorLength: 2,
-        stages: [{ indices: Uint16Array.of(1, 0, 3, 2, 2, 1), centroids: Float32Array.of(1, 2, 3, 4, 5, 6, 7, -8), codewords: 4 }],
+        stages: [
+          {
+            indices: Uint16Array.of(1, 0, 3, 2, 2, 1),
+            centroids: Float32Array.of(1, 2, 3, 4, 5, 6, 7, -8),
+            codewords: 4,
+          },
+        ],
       },
     ],
     columnOrder: Uint16Array.of(2, 0, 1),
@@ -32,7 +38,8 @@ describe("journal units", () => {
   it("are refused under another name, cut short or changed in the header", () => {
     const bytes = encodeUnit(unit);
     expect(decodeUnit(bytes, "another")).toBeUndefined();
-    for (let length = 0; length < bytes.length - 8; length++) expect(decodeUnit(bytes.subarray(0, length), unit.name)).toBeUndefined();
+    for (let length = 0; length < bytes.length - 8; length++)
+      expect(decodeUnit(bytes.subarray(0, length), unit.name)).toBeUndefined();
   });
 
   it("never throw on damaged bytes", () => {
