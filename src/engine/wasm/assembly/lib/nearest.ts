@@ -27,14 +27,14 @@ export function blockCount(codewords: i32): i32 {
 /** Adds (x - c)^2 to the sum. */
 // @ts-ignore: decorator
 @inline
-function accumulate(sum: v128, x: v128, c: v128): v128 {
+export function accumulate(sum: v128, x: v128, c: v128): v128 {
   const d = f32x4.sub(x, c);
   return f32x4.add(sum, f32x4.mul(d, d));
 }
 
 // @ts-ignore: decorator
 @inline
-function square(x: v128, c: v128): v128 {
+export function square(x: v128, c: v128): v128 {
   const d = f32x4.sub(x, c);
   return f32x4.mul(d, d);
 }
