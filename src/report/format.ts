@@ -1,12 +1,12 @@
 // Numbers for people: one way to write each unit, everywhere.
 
-/** "24.73", four significant digits at least, no more than two decimals; "-" for nothing. */
+/** "24.73"; "-" for nothing. */
 export function formatPerplexity(value: number | undefined): string {
   if (value === undefined) return "-";
   return value >= 10000 ? value.toExponential(2) : value.toFixed(2);
 }
 
-/** "2.07": bits per weight. */
+/** "2.066": bits per weight. */
 export const formatBits = (bits: number | undefined): string => (bits === undefined ? "-" : bits.toFixed(3));
 
 /** Small positive numbers over many scales: "0.0312", "1.2e-5". */

@@ -60,6 +60,8 @@ describe("createTokenizer", () => {
     expect(bundled.idOf("</s>")).toBe(2);
     expect(bundled.idOf("no such token")).toBeUndefined();
     expect(bundled.size).toBe(8192);
+    expect(bundled.beginTokens).toEqual([1]);
+    expect(words.beginTokens).toEqual([]);
   });
 
   it("refuses what is not a tokenizer.json, by a typed error", () => {

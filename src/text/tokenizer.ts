@@ -6,6 +6,8 @@ import { splitPiecesAtWords } from "./pieces.js";
 export interface Tokenizer {
   /** Number of ids, added tokens included; a model's vocabulary may be larger (padding). */
   readonly size: number;
+  /** What the tokenizer puts before a text by default, often a beginning-of-sequence token. `encode` leaves it out. */
+  readonly beginTokens: readonly number[];
   /** Ids of the whole text. No special tokens are added; those written out in the text are recognised. */
   encode(text: string): Int32Array;
   /** Text of the ids; special tokens and ids that the tokenizer does not know are left out. */
@@ -59,6 +61,7 @@ export function createTokenizer(tokenizerJson: string, configJson?: string): Tok
   };
   return {
     size,
+    beginTokens: beginTokens(library),
     encode(text) {
       if (text === "") return new Int32Array(0);
       const { ids } = library.encode(text, { add_special_tokens: false });
@@ -73,6 +76,14 @@ export function createTokenizer(tokenizerJson: string, configJson?: string): Tok
     stream: () => createTextStream(decode),
     idOf: (token) => library.token_to_id(token),
   };
+}
+
+/** The ids before those of a text in its encoding with special tokens. */
+function beginTokens(library: Library): number[] {
+  const bare = library.encode("a", { add_special_tokens: false }).ids;
+  const full = library.encode("a", { add_special_tokens: true }).ids;
+  const start = full.findIndex((_, index) => bare.every((id, i) => full[index + i] === id));
+  return start > 0 ? full.slice(0, start) : [];
 }
 
 const REPLACEMENT = "\ufffd";

@@ -1,0 +1,1 @@
+export { type Evaluation, type EvaluationEvent, type EvaluationOptions, evaluate } from "./evaluate.js";

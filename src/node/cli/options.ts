@@ -1,0 +1,56 @@
+import { type Command, InvalidArgumentError, Option } from "commander";
+
+// Options that several commands share, and the parsers of their values.
+
+/** Options of every command. */
+export interface CommonOptions {
+  json: boolean;
+  quiet: boolean;
+}
+
+/** Options of the commands that compute. */
+export interface EngineOptions {
+  engine: "auto" | "wasm" | "blas" | "reference";
+  threads?: number;
+  reproducible: boolean;
+}
+
+export function addCommonOptions(command: Command): Command {
+  return command
+    .option(
+      "--json",
+      'print one JSON document and nothing else; a failure is {"error": {kind, message, remedy}}',
+      false,
+    )
+    .option("--quiet", "no progress", false);
+}
+
+export function addEngineOptions(command: Command): Command {
+  return command
+    .addOption(
+      new Option("--engine <name>", "what computes; auto takes BLAS where the machine has one, else WebAssembly")
+        .choices(["auto", "wasm", "blas", "reference"])
+        .default("auto"),
+    )
+    .option("--threads <count>", "threads (default: one for each core)", wholeNumber(1, 256))
+    .option("--reproducible", "only arithmetic that gives the same bits on every machine (slower)", false);
+}
+
+/** A parser of whole numbers from `least` to `most`. */
+export function wholeNumber(least: number, most = Number.MAX_SAFE_INTEGER): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() !== "" && Number.isInteger(value) && value >= least && value <= most) return value;
+    const range = most === Number.MAX_SAFE_INTEGER ? `of at least ${least}` : `from ${least} to ${most}`;
+    throw new InvalidArgumentError(`Expected a whole number ${range}.`);
+  };
+}
+
+/** A parser of numbers within bounds. */
+export function numberBetween(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() !== "" && value >= least && value <= most) return value;
+    throw new InvalidArgumentError(`Expected a number from ${least} to ${most}.`);
+  };
+}

@@ -1,0 +1,75 @@
+import { type Options, SingleBar } from "cli-progress";
+import { formatSeconds } from "../../report/format.js";
+import type { Terminal } from "./terminal.js";
+
+/** A running job's state on standard error. */
+export interface ProgressView {
+  /** Share done, 0-1; `detail` says what is at work; seconds left when they are known. */
+  update(fraction: number, detail: string, remainingSeconds?: number): void;
+  /** A line that stays, above the bar. */
+  line(text: string): void;
+  /** Takes the bar away. */
+  stop(): void;
+}
+
+/** Seconds between the lines that a log gets instead of a bar. */
+const LINE_SECONDS = 10;
+
+/** A bar for people at a terminal, a line now and then for logs, nothing with --json or --quiet. */
+export function createProgress(terminal: Terminal, title: string): ProgressView {
+  if (!terminal.verbose) return { update: () => {}, line: () => {}, stop: () => {} };
+  return terminal.live ? barView(terminal, title) : lineView(terminal, title);
+}
+
+function barView(terminal: Terminal, title: string): ProgressView {
+  const options: Options = {
+    format: `${title} {bar} {percent} %  {left}  {detail}`,
+    barsize: 24,
+    barCompleteChar: "\u2588",
+    barIncompleteChar: "\u2591",
+    hideCursor: true,
+    clearOnComplete: true,
+    stream: terminal.stderr as NodeJS.WriteStream,
+    fps: 10,
+  };
+  let bar: SingleBar | undefined;
+  const start = () => {
+    bar = new SingleBar(options);
+    bar.start(1000, 0, { left: "", detail: "" });
+  };
+  let state: [number, Record<string, string>] = [0, { left: "", detail: "" }];
+  return {
+    update(fraction, detail, remainingSeconds) {
+      if (!bar) start();
+      const left = Number.isFinite(remainingSeconds) ? `${formatSeconds(remainingSeconds)} left` : "";
+      state = [Math.floor(1000 * fraction), { left, detail }];
+      bar?.update(...state);
+    },
+    line(text) {
+      // the bar leaves the line, the text takes it, and the bar goes on below
+      bar?.stop();
+      terminal.stderr.write(`${text}\n`);
+      if (!bar) return;
+      start();
+      bar.update(...state);
+    },
+    stop() {
+      bar?.stop();
+      bar = undefined;
+    },
+  };
+}
+
+function lineView(terminal: Terminal, title: string): ProgressView {
+  let last = performance.now();
+  return {
+    update(fraction, detail, remainingSeconds) {
+      if (performance.now() - last < LINE_SECONDS * 1000) return;
+      last = performance.now();
+      const left = Number.isFinite(remainingSeconds) ? `, ${formatSeconds(remainingSeconds)} left` : "";
+      terminal.note(`${title}: ${Math.floor(100 * fraction)} %${left}${detail === "" ? "" : `, ${detail}`}`);
+    },
+    line: (text) => terminal.note(text),
+    stop: () => {},
+  };
+}

@@ -1,0 +1,3 @@
+export { type EndReason, encodePrompt, type GenerationEvent, type GenerationOptions, generate } from "./generate.js";
+export { computeLogits, type Logits } from "./logits.js";
+export { createSampler, type Sampler, type SamplingOptions } from "./sampler.js";
