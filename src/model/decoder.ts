@@ -99,8 +99,7 @@ export class Decoder {
 
   /** Embeddings of tokens, [B, T, D]. */
   async embed(tokens: TokenRows): Promise<F32> {
-    const { engine, config } = this;
-    return embedTokens(engine, config, config.tieEmbeddings ? await this.headTable() : await this.hostTable(), tokens);
+    return embedTokens(this.engine, this.config, await this.embeddingTable(), tokens);
   }
 
   /** Logits of hidden states after the final norm: [.., D] -> [.., V]. Rows are independent: give views of few to save memory. */
@@ -165,8 +164,8 @@ export class Decoder {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     return this.engine.scope(async () => {
-      const hidden: F32[] = [];
-      for (let window = begin; window < end; window++) hidden.push(await this.embed([windows[window]]));
+      const table = await this.embeddingTable();
+      const hidden = windows.slice(begin, end).map((window) => embedTokens(this.engine, this.config, table, [window]));
       for (let layer = 0; layer < this.config.layers; layer++) {
         await this.withBlock(layer, async (weights) => {
           for (const [slot, before] of hidden.entries()) {
@@ -219,7 +218,9 @@ export class Decoder {
     return this.headWeight;
   }
 
-  private async hostTable(): Promise<Float32Array> {
+  /** A tied embedding is the head's tensor; another is looked up on the host, so that it is never uploaded. */
+  private async embeddingTable(): Promise<F32 | Float32Array> {
+    if (this.config.tieEmbeddings) return this.headTable();
     const table = this.embedding ?? (await readEmbedding(this.config, this.source));
     if (this.residency.embedding) this.embedding = table;
     return table;
