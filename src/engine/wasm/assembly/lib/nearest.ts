@@ -1,5 +1,6 @@
 // The search for the nearest codeword, shared by the assignment of k-means and the column sweeps. A distance is the sum of
 // (x_t - c_t)^2 in order of t, product and sum rounded to f32 (never fused), so that every path chooses the same codeword.
+// Functions with a parameter V are inlined: V is the constant v where the loop over t is unrolled (2..8), or 0 for any v.
 
 /** Codewords are laid out twice: as given, [C, v], and in blocks of four, [ceil(C / 8) * 2][v][4], padded with NaN. */
 export const BLOCK: i32 = 4;
@@ -42,13 +43,23 @@ export function square(x: v128, c: v128): v128 {
 /** Distances of the vector at `x` to the four codewords of a block. */
 // @ts-ignore: decorator
 @inline
-export function blockDistances(v: i32, x: usize, block: usize): v128 {
+export function blockDistances(V: i32, v: i32, x: usize, block: usize): v128 {
   let sum = square(v128.load_splat<f32>(x), v128.load(block));
-  const end = x + (<usize>v << 2);
-  for (x += 4; x < end; x += 4) {
-    block += 16;
-    sum = accumulate(sum, v128.load_splat<f32>(x), v128.load(block));
+  if (V == 0) {
+    const end = x + (<usize>v << 2);
+    for (x += 4; x < end; x += 4) {
+      block += 16;
+      sum = accumulate(sum, v128.load_splat<f32>(x), v128.load(block));
+    }
+    return sum;
   }
+  if (V > 1) sum = accumulate(sum, v128.load_splat<f32>(x, 4), v128.load(block, 16));
+  if (V > 2) sum = accumulate(sum, v128.load_splat<f32>(x, 8), v128.load(block, 32));
+  if (V > 3) sum = accumulate(sum, v128.load_splat<f32>(x, 12), v128.load(block, 48));
+  if (V > 4) sum = accumulate(sum, v128.load_splat<f32>(x, 16), v128.load(block, 64));
+  if (V > 5) sum = accumulate(sum, v128.load_splat<f32>(x, 20), v128.load(block, 80));
+  if (V > 6) sum = accumulate(sum, v128.load_splat<f32>(x, 24), v128.load(block, 96));
+  if (V > 7) sum = accumulate(sum, v128.load_splat<f32>(x, 28), v128.load(block, 112));
   return sum;
 }
 
@@ -176,13 +187,38 @@ function scanAny(v: i32, lanes: usize, codebook: usize, codewords: i32, best: us
 /** First codeword of a run whose distance to x is `least`; 0 when there is none (NaN). */
 // @ts-ignore: decorator
 @inline
-function resolve(v: i32, x: usize, blocks: usize, run: i32, least: f32): i32 {
+function resolve(V: i32, v: i32, x: usize, blocks: usize, run: i32, least: f32): i32 {
   const first = blocks + ((<usize>run * <usize>v) << 5);
   const target = f32x4.splat(least);
-  const low = i32x4.bitmask(f32x4.eq(blockDistances(v, x, first), target));
-  const high = i32x4.bitmask(f32x4.eq(blockDistances(v, x, first + (<usize>v << 4)), target));
+  const low = i32x4.bitmask(f32x4.eq(blockDistances(V, v, x, first), target));
+  const high = i32x4.bitmask(f32x4.eq(blockDistances(V, v, x, first + (<usize>v << 4)), target));
   const mask = low | (high << 4);
   return mask == 0 ? 0 : (run << 3) + ctz(mask);
+}
+
+/** Four vectors to four lanes of [v][8]. */
+// @ts-ignore: decorator
+@inline
+export function toLanes(v: i32, a: usize, b: usize, c: usize, d: usize, lanes: usize): void {
+  const bytes = <usize>v << 2;
+  let t: usize = 0;
+  for (; t + 16 <= bytes; t += 16) {
+    const rowA = v128.load(a + t), rowB = v128.load(b + t), rowC = v128.load(c + t), rowD = v128.load(d + t);
+    const lowAB = v128.shuffle<f32>(rowA, rowB, 0, 4, 1, 5), highAB = v128.shuffle<f32>(rowA, rowB, 2, 6, 3, 7);
+    const lowCD = v128.shuffle<f32>(rowC, rowD, 0, 4, 1, 5), highCD = v128.shuffle<f32>(rowC, rowD, 2, 6, 3, 7);
+    const to = lanes + (t << 3);
+    v128.store(to, v128.shuffle<i64>(lowAB, lowCD, 0, 2));
+    v128.store(to, v128.shuffle<i64>(lowAB, lowCD, 1, 3), 32);
+    v128.store(to, v128.shuffle<i64>(highAB, highCD, 0, 2), 64);
+    v128.store(to, v128.shuffle<i64>(highAB, highCD, 1, 3), 96);
+  }
+  for (; t < bytes; t += 4) {
+    const to = lanes + (t << 3);
+    store<f32>(to, load<f32>(a + t));
+    store<f32>(to, load<f32>(b + t), 4);
+    store<f32>(to, load<f32>(c + t), 8);
+    store<f32>(to, load<f32>(d + t), 12);
+  }
 }
 
 /**
@@ -193,30 +229,42 @@ export function nearestRun(
   v: i32, vectors: usize, count: i32, codebook: usize, blocks: usize, codewords: i32,
   indices: usize, distances: usize, scratch: usize,
 ): void {
+  if (v == 2) run(2, v, vectors, count, codebook, blocks, codewords, indices, distances, scratch);
+  else if (v == 4) run(4, v, vectors, count, codebook, blocks, codewords, indices, distances, scratch);
+  else if (v == 6) run(6, v, vectors, count, codebook, blocks, codewords, indices, distances, scratch);
+  else if (v == 8) run(8, v, vectors, count, codebook, blocks, codewords, indices, distances, scratch);
+  else run(0, v, vectors, count, codebook, blocks, codewords, indices, distances, scratch);
+}
+
+// @ts-ignore: decorator
+@inline
+function run(
+  V: i32, v: i32, vectors: usize, count: i32, codebook: usize, blocks: usize, codewords: i32,
+  indices: usize, distances: usize, scratch: usize,
+): void {
   const lanes = scratch;
   const best = scratch + (<usize>v << 5);
   const bytes = <usize>v << 2;
+  const last = vectors + <usize>(count - 1) * bytes;
   for (let at = 0; at < count; at += GROUP) {
-    const have = min(GROUP, count - at);
-    for (let k = 0; k < GROUP; k++) {
-      const source = vectors + <usize>min(k, have - 1) * bytes;
-      for (let t: usize = 0; t < bytes; t += 4) store<f32>(lanes + (t << 3) + (<usize>k << 2), load<f32>(source + t));
+    // the last vector fills the group up
+    for (let half: usize = 0; half < 32; half += 16) {
+      const a = vectors + half * <usize>v;
+      toLanes(v, min(a, last), min(a + bytes, last), min(a + 2 * bytes, last), min(a + 3 * bytes, last), lanes + half);
     }
-    if (v == 4) scan8(4, lanes, codebook, codewords, best);
-    else if (v == 2) scan8(2, lanes, codebook, codewords, best);
+    const have = min(GROUP, count - at);
+    if (V == 4 || V == 2) scan8(V, lanes, codebook, codewords, best);
     else {
       for (let half: usize = 0; half < <usize>(have > 4 ? 32 : 16); half += 16) {
-        if (v == 8) scan4(8, lanes + half, codebook, codewords, best + half);
-        else if (v == 6) scan4(6, lanes + half, codebook, codewords, best + half);
-        else scanAny(v, lanes + half, codebook, codewords, best + half);
+        if (V == 0) scanAny(v, lanes + half, codebook, codewords, best + half);
+        else scan4(V, lanes + half, codebook, codewords, best + half);
       }
     }
     for (let k = 0; k < have; k++) {
       const slot = best + (<usize>k << 2);
       const least = load<f32>(slot);
-      const run = load<i32>(slot, 32);
       const out = <usize>(at + k) << 2;
-      store<i32>(indices + out, v == 4 ? resolve(4, vectors, blocks, run, least) : resolve(v, vectors, blocks, run, least));
+      store<i32>(indices + out, resolve(V, v, vectors, blocks, load<i32>(slot, 32), least));
       store<f32>(distances + out, least);
       vectors += bytes;
     }
