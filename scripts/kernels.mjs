@@ -20,6 +20,7 @@ const OPTIONS = [
   "0",
   "--converge",
   "--noAssert",
+  "--disableWarning",
   "--importMemory",
   "--sharedMemory",
   "--initialMemory",

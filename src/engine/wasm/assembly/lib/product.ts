@@ -81,7 +81,7 @@ export function packColumns(
  * Adds (or, when `fresh`, writes) alpha times the product of an A panel and a B panel over `depth` of k to the 4 x 8 tile
  * at `c`, whose rows are `stride` bytes apart.
  */
-function tile4x8(depth: i32, a: usize, b: usize, c: usize, stride: usize, alpha: v128, fresh: bool): void {
+export function tile4x8(depth: i32, a: usize, b: usize, c: usize, stride: usize, alpha: v128, fresh: bool): void {
   let c00 = f32x4.splat(0);
   let c01 = c00;
   let c10 = c00;
