@@ -1,0 +1,201 @@
+import { randomBytes } from "node:crypto";
+import { type FileHandle, mkdir, open, readdir, rename, rm, rmdir, stat, statfs } from "node:fs/promises";
+import { hostname } from "node:os";
+import { basename, dirname, join, resolve } from "node:path";
+import { ioError, usageError } from "../errors.js";
+import type { ByteSink, OutputFolder } from "../files/folder.js";
+import { checkPlainName } from "../files/names.js";
+import { diskError, errorCode } from "./folder.js";
+
+export interface OutputOptions {
+  /** Replace an existing checkpoint; it stays until the new one stands. */
+  overwrite?: boolean;
+  /** Bytes that will be written, as far as known: refused at once when the disk has less room. */
+  expectedBytes?: number;
+}
+
+/**
+ * A folder that appears as a whole: files are written into `OUT.partial-HOST-PID` beside it, synced, and renamed by `commit`.
+ * Throws "usage" when OUT exists and may not be replaced, "io" when the disk is too small.
+ */
+export async function createOutput(path: string, options: OutputOptions = {}): Promise<OutputFolder> {
+  const target = resolve(path);
+  const parent = dirname(target);
+  const owner = `${hostname().replace(/[^\w-]/g, "_")}-${process.pid}`;
+  const partial = `${target}.partial-${owner}`;
+  const replaced = `${target}.replaced-${owner}`;
+  try {
+    await mkdir(parent, { recursive: true });
+    await cleanUp(target);
+    await checkTarget(target, path, options.overwrite ?? false);
+    await checkRoom(parent, options.expectedBytes ?? 0, path);
+    await mkdir(partial);
+  } catch (error) {
+    throw diskError(error, `the output ${path} could not be begun`);
+  }
+  const names = new Set<string>();
+  const openSinks = new Set<string>();
+  const discard = () => rm(partial, { recursive: true, force: true });
+  return {
+    async create(name) {
+      checkPlainName(name, path);
+      if (names.has(name)) throw usageError(`the output already has a file ${name}`);
+      names.add(name);
+      const shown = join(path, name);
+      let handle: FileHandle;
+      try {
+        handle = await open(join(partial, name), "wx");
+      } catch (error) {
+        throw diskError(error, `${shown} could not be created`);
+      }
+      openSinks.add(name);
+      const sink = fileSink(handle, shown);
+      return {
+        write: (bytes) => sink.write(bytes),
+        async close() {
+          await sink.close();
+          openSinks.delete(name);
+        },
+      };
+    },
+    async commit() {
+      if (openSinks.size > 0) throw ioError(`files of the output are still open: ${[...openSinks].join(", ")}`);
+      try {
+        await syncFolder(partial);
+        await replace(partial, target, replaced);
+        await syncFolder(parent);
+      } catch (error) {
+        throw diskError(error, `the output ${path} could not be put in place`);
+      }
+      await rm(replaced, { recursive: true, force: true });
+    },
+    discard,
+  };
+}
+
+/** A sink over an open file; `close` syncs. Disk errors are "io" errors that name the file. */
+export function fileSink(handle: FileHandle, shown: string): ByteSink {
+  let offset = 0;
+  return {
+    async write(bytes) {
+      try {
+        for (let done = 0; done < bytes.byteLength; ) {
+          const { bytesWritten } = await handle.write(bytes, done, Math.min(2 ** 30, bytes.byteLength - done), offset);
+          done += bytesWritten;
+          offset += bytesWritten;
+        }
+      } catch (error) {
+        await handle.close().catch(() => {});
+        throw diskError(error, `${shown} could not be written past byte ${offset}`);
+      }
+    },
+    async close() {
+      try {
+        await handle.sync();
+        await handle.close();
+      } catch (error) {
+        throw diskError(error, `${shown} could not be synced`);
+      }
+    },
+  };
+}
+
+/** Writes a file so that it is there whole or not at all: a temporary name beside it, sync, rename. */
+export async function writeFileAtomic(path: string, bytes: Uint8Array | string): Promise<void> {
+  const target = resolve(path);
+  const temporary = join(dirname(target), `.${basename(target)}.${process.pid}-${randomBytes(4).toString("hex")}.tmp`);
+  try {
+    const sink = fileSink(await open(temporary, "wx"), path);
+    await sink.write(typeof bytes === "string" ? new TextEncoder().encode(bytes) : bytes);
+    await sink.close();
+    await rename(temporary, target);
+    await syncFolder(dirname(target));
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw diskError(error, `${path} could not be written`);
+  }
+}
+
+/** Makes a rename in the folder last. Windows has no such call for folders. */
+async function syncFolder(path: string): Promise<void> {
+  if (process.platform === "win32") return;
+  const handle = await open(path, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function replace(from: string, to: string, aside: string): Promise<void> {
+  const there = await listFolder(to);
+  if (there?.length === 0) await rmdir(to);
+  else if (there) await rename(to, aside);
+  try {
+    await rename(from, to);
+  } catch (error) {
+    if (there && there.length > 0) await rename(aside, to);
+    throw error;
+  }
+}
+
+const listFolder = async (path: string) =>
+  readdir(path, { withFileTypes: true }).catch((error: unknown) => {
+    if (errorCode(error) === "ENOENT") return undefined;
+    throw error;
+  });
+
+async function checkTarget(target: string, shown: string, overwrite: boolean): Promise<void> {
+  const info = await stat(target).catch(() => undefined);
+  if (!info) return;
+  if (!info.isDirectory()) throw usageError(`the output ${shown} is a file`, "give the name of a new folder");
+  const entries = (await listFolder(target)) ?? [];
+  if (entries.length === 0) return;
+  if (!overwrite) {
+    throw usageError(`the output folder ${shown} exists`, "choose another name, or replace it with --overwrite");
+  }
+  // a slip of the hand must not remove a home folder
+  const isCheckpoint = entries.some((entry) => entry.name === "config.json");
+  if (!isCheckpoint || entries.some((entry) => entry.isDirectory())) {
+    throw usageError(
+      `the output folder ${shown} does not look like a checkpoint (a config.json and no folders), it will not be replaced`,
+      "choose another name, or remove it yourself",
+    );
+  }
+}
+
+async function checkRoom(parent: string, bytes: number, shown: string): Promise<void> {
+  const { bavail, bsize } = await statfs(parent);
+  const free = bavail * bsize;
+  if (bytes <= free) return;
+  throw ioError(
+    `the output ${shown} needs about ${megabytes(bytes)}, the disk has ${megabytes(free)} left`,
+    "free some space or choose another place",
+  );
+}
+
+const megabytes = (bytes: number): string => `${Math.ceil(bytes / 1e6).toLocaleString("en-US")} MB`;
+
+/** Removes what killed runs of this machine left beside the target, and puts back a checkpoint that was being replaced. */
+async function cleanUp(target: string): Promise<void> {
+  const own = `${hostname().replace(/[^\w-]/g, "_")}-`;
+  for (const { name } of (await listFolder(dirname(target))) ?? []) {
+    for (const kind of [".partial-", ".replaced-"]) {
+      const prefix = basename(target) + kind + own;
+      const pid = name.startsWith(prefix) ? Number(name.slice(prefix.length)) : Number.NaN;
+      if (!Number.isSafeInteger(pid) || pid <= 0 || isAlive(pid)) continue;
+      const path = join(dirname(target), name);
+      if (kind === ".replaced-" && !(await listFolder(target))) await rename(path, target);
+      else await rm(path, { recursive: true, force: true });
+    }
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return errorCode(error) !== "ESRCH";
+  }
+}
