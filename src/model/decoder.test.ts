@@ -13,6 +13,12 @@ import { blockParameters } from "./tensors.js";
 const engine = createReferenceEngine();
 afterEach(() => expect(engine.liveBytes()).toBe(0));
 
+/** Runs `body` and drops what it returns. */
+const run = (body: () => Promise<unknown>): Promise<void> =>
+  engine.scope(async () => {
+    await body();
+  });
+
 const open = async (fixture: string, options?: DecoderOptions) => {
   const source = fixtureWeights(fixture);
   const decoder = await openDecoder(engine, fixtureConfig(fixture), source, options);
@@ -43,7 +49,7 @@ describe("what is read and what stays", () => {
   it("reads each tensor once when everything fits, a tied table included", async () => {
     for (const fixture of ["qwen2-window", "llama-gqa-llama3-tied", "mistral-full-unprefixed"]) {
       const { decoder, source, tokens } = await open(fixture);
-      for (let time = 0; time < 2; time++) await engine.scope(() => decoder.logits(tokens));
+      for (let time = 0; time < 2; time++) await run(() => decoder.logits(tokens));
       expect([...source.reads.values()].every((count) => count === 1)).toBe(true);
       decoder.close();
       expect(engine.liveBytes()).toBe(0);
@@ -54,7 +60,7 @@ describe("what is read and what stays", () => {
     const config = fixtureConfig("qwen2-window"); // 3 blocks
     const budget = 2 * config.vocabulary * config.hidden * 4 + 2 * blockParameters(config) * 4;
     const { decoder, source, tokens } = await open("qwen2-window", { weightBudget: budget });
-    for (let time = 0; time < 3; time++) await engine.scope(() => decoder.logits(tokens));
+    for (let time = 0; time < 3; time++) await run(() => decoder.logits(tokens));
     const reads = (layer: number) => source.reads.get(`model.layers.${layer}.mlp.up_proj.weight`);
     expect([reads(0), reads(1), reads(2)]).toEqual([1, 3, 3]);
     decoder.close();
@@ -90,7 +96,7 @@ describe("what is read and what stays", () => {
       };
       const decoder = await openDecoder(engine, config, deep, { weightBudget: 0 });
       engine.resetPeak();
-      await engine.scope(() => decoder.logits([[1, 2, 3]]));
+      await run(() => decoder.logits([[1, 2, 3]]));
       decoder.close();
       return engine.peakBytes();
     };
@@ -138,7 +144,7 @@ describe("step", () => {
   it("leaves the cache as it was when it fails", async () => {
     const { decoder, source, tokens } = await open("llama-mha", { weightBudget: 0 });
     const cache = decoder.createCache();
-    await engine.scope(() => decoder.step([tokens[0]], cache));
+    await run(() => decoder.step([tokens[0]], cache));
     const length = cache.length;
     const { read } = source;
     source.read = (name, shape) => (name.includes("layers.1") ? Promise.reject(new Error("torn")) : read(name, shape));

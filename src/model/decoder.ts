@@ -123,7 +123,7 @@ export class Decoder {
    * freed when it returns. Blocks that do not stay in memory are read once for as many windows as the activation budget holds.
    */
   async runWindows(
-    windows: readonly (Int32Array | readonly number[])[],
+    windows: TokenRows,
     onHidden: (window: number, hidden: F32) => Promise<void>,
     options: WindowOptions = {},
   ): Promise<void> {
@@ -157,15 +157,14 @@ export class Decoder {
 
   /** Windows begin .. end - 1 side by side, block by block. */
   private runChunk(
-    windows: readonly (Int32Array | readonly number[])[],
+    windows: TokenRows,
     begin: number,
     end: number,
     onHidden: (window: number, hidden: F32) => Promise<void>,
     signal: AbortSignal | undefined,
   ): Promise<void> {
     return this.engine.scope(async () => {
-      const table = await this.embeddingTable();
-      const hidden = windows.slice(begin, end).map((window) => embedTokens(this.engine, this.config, table, [window]));
+      const hidden = await this.embedEach(windows.slice(begin, end));
       for (let layer = 0; layer < this.config.layers; layer++) {
         await this.withBlock(layer, async (weights) => {
           for (const [slot, before] of hidden.entries()) {
@@ -184,6 +183,12 @@ export class Decoder {
         await breathe(signal);
       }
     });
+  }
+
+  /** Embeddings of each window, [1, T, D]; the table is let go before the blocks run. */
+  private async embedEach(windows: TokenRows): Promise<F32[]> {
+    const table = await this.embeddingTable();
+    return windows.map((window) => embedTokens(this.engine, this.config, table, [window]));
   }
 
   /** One block; `hidden` is freed. */
