@@ -1,5 +1,6 @@
 import { usageError } from "../errors.js";
 import type { LinearSpec } from "../model/block.js";
+import { type RecordLayout, type RecordShape, shapeBits } from "../quant/bits.js";
 import { type LinearPlan, matches, planFor, type Recipe } from "./recipe.js";
 
 // What a job will do before it does it: per linear the bits and the work, in total the memory. Nothing here touches weights.
@@ -14,39 +15,54 @@ export interface PlannedLinear {
   operations: number;
 }
 
-const padTo = (value: number, multiple: number): number => Math.ceil(value / multiple) * multiple;
-
-/** Column split of VPTQ: outlier columns first, then equal groups (`vptq.md`: upstream's get_group_setting). */
+/** Column split of VPTQ: outlier columns first, then equal groups; what does not divide joins the outliers. */
 export function splitColumns(columns: number, percent: number, groups: number): { outliers: number; perGroup: number } {
   let outliers = Math.ceil((columns * percent) / 100);
   outliers += (columns - outliers) % groups;
   return { outliers, perGroup: (columns - outliers) / groups };
 }
 
-/** Bits that a linear will take on disk under a plan; equals `recordBits` of the record that comes out. */
-export function plannedBits(rows: number, columns: number, plan: LinearPlan): number {
-  if (plan.method === "keep") return rows * columns * 16;
-  if (plan.method === "vptq") {
-    const { scheme } = plan;
-    const { outliers, perGroup } = splitColumns(columns, scheme.outliers?.percent ?? 0, scheme.groups);
-    const field = [scheme.codebook, ...scheme.residuals].reduce((sum, size) => sum + Math.log2(size), 0);
-    let bits = 0;
-    if (scheme.outliers && outliers > 0) {
-      const { vectorLength, codebook } = scheme.outliers;
-      bits += Math.ceil(rows / vectorLength) * outliers * 16 + 16 * vectorLength * codebook;
-    }
-    // packed rows end on a 32-bit word
-    bits += scheme.groups * Math.ceil(rows / scheme.vectorLength) * padTo(perGroup * field, 32);
-    const codewords = scheme.codebook + scheme.residuals.reduce((sum, size) => sum + size, 0);
-    bits += scheme.groups * 16 * scheme.vectorLength * codewords;
-    if (scheme.norm === "column") bits += 32 * columns;
-    if (scheme.norm === "row") bits += 16 * rows;
-    if (scheme.groups > 1 || outliers > 0) bits += 16 * columns;
-    return bits;
+/** The shape of the record that a plan gives. */
+function plannedShape({ rows, columns, bias }: LinearSpec, plan: Exclude<LinearPlan, { method: "keep" }>): RecordShape {
+  if (plan.method !== "vptq") {
+    const { bits, group, symmetric } = plan.scheme;
+    const width = group === "channel" ? columns : Math.min(group, columns);
+    return { kind: "affine", rows, columns, bits, group: width, symmetric, bias };
   }
-  const { bits, group } = plan.scheme;
-  const groups = group === "channel" ? 1 : Math.ceil(columns / group);
-  return rows * padTo(columns * bits, 32) + rows * groups * 16 + rows * padTo(groups * bits, 32);
+  const { scheme } = plan;
+  const { outliers, perGroup } = splitColumns(columns, scheme.outliers?.percent ?? 0, scheme.groups);
+  const hasOutliers = scheme.outliers !== undefined && outliers > 0;
+  const segments = Array.from({ length: scheme.groups }, () => ({
+    columns: perGroup,
+    vectorLength: scheme.vectorLength,
+    codewords: [scheme.codebook, ...scheme.residuals],
+  }));
+  if (scheme.outliers && hasOutliers) {
+    const { vectorLength, codebook } = scheme.outliers;
+    segments.unshift({ columns: outliers, vectorLength, codewords: [codebook] });
+  }
+  return {
+    kind: "codebook",
+    rows,
+    columns,
+    hasOutliers,
+    segments,
+    columnOrder: segments.length > 1,
+    columnScale: scheme.norm === "column",
+    columnBias: scheme.norm === "column",
+    rowScale: scheme.norm === "row",
+    bias,
+  };
+}
+
+/** The published layout holds one residual codebook a linear and no row scales; everything else goes into our own. */
+export function plannedLayout(planned: { plan: LinearPlan }[]): RecordLayout {
+  const fits = planned.every(
+    ({ plan }) =>
+      plan.method === "keep" ||
+      (plan.method === "vptq" && plan.scheme.norm !== "row" && plan.scheme.residuals.length <= 1),
+  );
+  return fits ? "vptq" : "bitwright";
 }
 
 /** Rough operation counts, for estimates of time only. */
@@ -63,6 +79,7 @@ function plannedOperations(rows: number, columns: number, plan: LinearPlan): num
 /** Plans every linear of the model. Refuses overrides that match nothing and codebooks that cannot be filled. */
 export function planModel(blocks: LinearSpec[][], recipe: Recipe): PlannedLinear[] {
   const planned: PlannedLinear[] = [];
+  const layout = plannedLayout(blocks.flat().map((spec) => ({ plan: planFor(recipe, spec.name) })));
   const unmatched = new Set(recipe.overrides.map((override) => override.match));
   for (const [block, specs] of blocks.entries()) {
     for (const spec of specs) {
@@ -72,7 +89,7 @@ export function planModel(blocks: LinearSpec[][], recipe: Recipe): PlannedLinear
         spec,
         block,
         plan,
-        bits: plannedBits(rows, columns, plan),
+        bits: plan.method === "keep" ? rows * columns * 16 : shapeBits(plannedShape(spec, plan), layout).total,
         operations: plannedOperations(rows, columns, plan),
       });
       if (plan.method === "vptq") checkCodebooks(spec, plan.scheme);

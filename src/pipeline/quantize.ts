@@ -1,7 +1,7 @@
 import type { Engine } from "../engine/engine.js";
 import { throwIfAborted } from "../errors.js";
 import { sha256 } from "../hash.js";
-import { recordBits } from "../quant/bits.js";
+import { bitsPerWeight, type RecordLayout } from "../quant/bits.js";
 import { dequantize } from "../quant/dequantize.js";
 import type { LinearMetrics } from "../quant/method.js";
 import type { QuantizedRecord } from "../quant/record.js";
@@ -10,7 +10,7 @@ import { type BlockSource, runBlocks } from "./blocks.js";
 import type { LinearDone, OnEvent } from "./events.js";
 import { type JobIdentity, type Journal, openJob } from "./journal.js";
 import { needsCorrection, needsStatistics, quantizeLinear } from "./methods.js";
-import { type PlannedLinear, planTotals } from "./plan.js";
+import { type PlannedLinear, plannedLayout, planTotals } from "./plan.js";
 import { Progress } from "./progress.js";
 import type { Recipe } from "./recipe.js";
 import { decodeUnit, encodeUnit } from "./units.js";
@@ -42,6 +42,8 @@ export interface QuantizeOutcome {
   linears: LinearDone[];
   /** Reads a finished record back from the journal. */
   record(name: string): Promise<QuantizedRecord>;
+  /** Where the records will be stored; the bits are counted as they lie there. */
+  layout: RecordLayout;
   bitsPerWeight: number;
   meanProxyError: number;
   seconds: number;
@@ -59,6 +61,7 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
   const bySlot = new Map(planned.map((linear) => [`${linear.block}/${linear.spec.slot}`, linear]));
   const finished = await findFinished(journal, planned);
   const totals = planTotals(planned);
+  const layout = plannedLayout(planned);
   const useStatistics = planned.some(({ plan }) => needsStatistics(plan));
   const windows = useStatistics ? job.windows : [];
   const correction = recipe.propagate === "quantized" && planned.some(({ plan }) => needsCorrection(plan));
@@ -107,7 +110,7 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
       method: linear.plan.method,
       rows,
       columns,
-      bitsPerWeight: recordBits(record).total / (rows * columns),
+      bitsPerWeight: bitsPerWeight(record, layout),
       seconds,
       resumed,
       ...metrics,
@@ -179,6 +182,7 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
       if (!unit) throw new Error(`no finished record of ${name}`);
       return unit.record;
     },
+    layout,
     bitsPerWeight: weighed > 0 ? bits / weighed : 0,
     meanProxyError: linears.reduce((sum, linear) => sum + linear.proxyError, 0) / Math.max(1, linears.length),
     seconds: (performance.now() - startedAt) / 1000,
