@@ -6,8 +6,12 @@ import type { WasmContext } from "./context.js";
 /** Vectors of a unit, as in assembly/codebook.ts. */
 const VECTORS_PER_UNIT = 256;
 
-/** A guess speeds the search up from this many vectors a codeword on, and up to this length (a ball holds 2^v codewords). */
-const PRUNE = { vectorsPerCodeword: 4, maxLength: 10 };
+/**
+ * Does a guess pay? Its lists want a few vectors a codeword, its grouping costs as much as 150 codewords of 4, and a vector
+ * meets about 2^v codewords.
+ */
+const guessPays = (n: number, v: number, codewords: number): boolean =>
+  n >= 4 * codewords && v * codewords >= 600 && v < 16 && codewords >= 2 ** (v - 1);
 
 /** Bytes of f64 partial sums that `segmentSum` may take. */
 const PARTIAL_BYTES = 2 ** 25;
@@ -20,7 +24,7 @@ const blockCount = (codewords: number): number => 2 * Math.ceil(codewords / 8);
 
 /** Bytes of scratch of `nearestNeighbor` (assembly/neighbor.ts): a batch of 1024 vectors, the list, and what makes it. */
 const neighborScratch = (v: number, codewords: number): number =>
-  4096 * v + 512 + 96 + searchScratch(v) + blockCount(codewords) * (16 * v + 20) + 4 + 8 * codewords + 1024;
+  32 * v + 96 + 8192 + searchScratch(v) + blockCount(codewords) * (16 * v + 20) + 4 + 8 * codewords + 1024;
 
 /** The codebook [C, v] in the blocks that the kernels search: an address that the caller releases. */
 export function codebookBlocks({ runtime, address }: WasmContext, codebook: F32): number {
@@ -53,7 +57,7 @@ export function codebookOperations(context: WasmContext): Pick<Engine, "nearestC
     if (n === 0) return { indices, distances };
     const blocks = codebookBlocks(context, codebook);
     try {
-      if (previous && n >= PRUNE.vectorsPerCodeword * codewords && v <= PRUNE.maxLength)
+      if (previous && guessPays(n, v, codewords))
         searchFromGuess(vectors, codebook, blocks, previous, indices, distances);
       else search(vectors, codebook, blocks, indices, distances);
     } finally {

@@ -58,7 +58,7 @@ export function packPanels(begin: i32, end: i32, args: usize, scratch: usize): v
 
 /**
  * C from packed panels. Slots: 0 packed A, 1 packed B, 2 c, 3 its row stride in bytes, 4 m, 5 n, 6 k, 7 alpha (f32),
- * 8 accumulate, 9 upper triangle only, 10 rows and 11 columns of a tile (multiples of 8). Units: tiles, row by row.
+ * 8 accumulate, 9 rows that the diagonal is moved down (see `multiplyPanels`; 2^30 for all), 10 rows and 11 columns of a tile (multiples of 8). Units: tiles, row by row.
  * Scratch: 128 bytes.
  */
 export function multiplyTiles(begin: i32, end: i32, args: usize, scratch: usize): void {
@@ -82,8 +82,32 @@ export function multiplyTiles(begin: i32, end: i32, args: usize, scratch: usize)
       min(column + tileColumns, n),
       float(args, 7),
       int(args, 8) != 0,
-      int(args, 9) != 0,
+      int(args, 9),
       scratch,
     );
+  }
+}
+
+/**
+ * A stack of small products, each on one thread. Slots: 0 a, 1 its row stride, 2 transposed, 3 bytes of one; 4 b, 5 its row
+ * stride, 6 transposed, 7 bytes of one; 8 c, 9 m, 10 n, 11 k, 12 alpha (f32), 13 accumulate. Units: products.
+ * Scratch: 128 + 4 k (m rounded up to 4 + n rounded up to 8) bytes.
+ */
+export function multiplyStack(begin: i32, end: i32, args: usize, scratch: usize): void {
+  const m = int(args, 9);
+  const n = int(args, 10);
+  const k = int(args, 11);
+  const packedA = scratch + 128;
+  const packedB = packedA + (<usize>((m + 3) & ~3) * <usize>k << 2);
+  const stride = <usize>n << 2;
+  const alpha = float(args, 12);
+  const accumulate = int(args, 13) != 0;
+  for (let unit = <usize>begin; unit < <usize>end; unit++) {
+    const a = pointer(args, 0) + unit * pointer(args, 3);
+    const b = pointer(args, 4) + unit * pointer(args, 7);
+    const c = pointer(args, 8) + unit * <usize>m * stride;
+    pack(a, pointer(args, 1), int(args, 2) != 0, 0, m, k, ROWS, packedA, 0);
+    pack(b, pointer(args, 5), int(args, 6) != 0, 0, n, k, COLUMNS, packedB, 0);
+    multiplyPanels(packedA, packedB, c, stride, k, 0, m, 0, n, alpha, accumulate, 1 << 30, scratch);
   }
 }

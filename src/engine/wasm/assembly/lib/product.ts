@@ -136,7 +136,8 @@ export const TILE_BYTES: usize = 128;
 
 /**
  * Rows [row, rowEnd) and columns [column, columnEnd) of C [m, n] from packed panels, `row` and `column` at panel borders.
- * C is overwritten, or added to when `accumulate`. With `upper`, tiles wholly below the diagonal are left out.
+ * C is overwritten, or added to when `accumulate`. In column j, rows from about j + `diagonal` on may be left out: what lies
+ * below the diagonal that many rows down.
  */
 export function multiplyPanels(
   packedA: usize,
@@ -150,7 +151,7 @@ export function multiplyPanels(
   columnEnd: i32,
   alpha: f32,
   accumulate: bool,
-  upper: bool,
+  diagonal: i32,
   scratch: usize,
 ): void {
   const factor = f32x4.splat(alpha);
@@ -160,7 +161,7 @@ export function multiplyPanels(
     for (let j = column; j < columnEnd; j += COLUMNS) {
       const b = packedB + ((<usize>j * <usize>k) << 2) + (<usize>from << 5);
       const width = min(COLUMNS, columnEnd - j);
-      const last = upper ? min(rowEnd, j + COLUMNS) : rowEnd;
+      const last = min(rowEnd, j + COLUMNS + diagonal);
       for (let i = row; i < last; i += ROWS) {
         const a = packedA + ((<usize>i * <usize>k) << 2) + (<usize>from << 4);
         const target = c + <usize>i * stride + (<usize>j << 2);
