@@ -43,7 +43,10 @@ export interface CodebookSegment {
 }
 
 export interface VectorSweepOptions {
-  /** Candidates of the first stage that the later stages are tried with; 1 is the greedy choice. Default 1. */
+  /**
+   * The so many nearest codewords of the first stage (nearest first, the lowest index of equals) are each continued greedily
+   * through the later stages; the least distance after the last stage wins, the first of equals. 1 is greedy. Default 1.
+   */
   beam?: number;
 }
 
@@ -107,7 +110,7 @@ export interface Engine {
   copy<D extends DType>(tensor: Tensor<D>): Tensor<D>;
   /** Copies all of `source` over elements [offset, offset + source.size) of `target`, in place. */
   copyInto<D extends DType>(target: Tensor<D>, source: Tensor<D>, offset?: number): void;
-  /** f32 <-> f16, f32 <-> bf16 by round-to-nearest-even; f32 -> i32, u16, u8 by truncation, saturated; i32, u16, u8 -> f32. */
+  /** f32 <-> f16, f32 <-> bf16 by round-to-nearest-even; f32 -> i32, u16, u8 by truncation, saturated, NaN to 0; i32, u16, u8 -> f32. */
   cast<D extends DType>(tensor: Tensor, dtype: D): Tensor<D>;
   scope<T>(body: () => T): T;
   keep<T extends Tensor>(tensor: T): T;
@@ -184,10 +187,11 @@ export interface Engine {
   // ---- quantization
   /**
    * Nearest codeword by squared Euclidean distance, the lowest index of equals: [n, v], [C, v] -> i32 [n] and distances [n].
-   * `previous` [n] may speed the search up and never changes the result.
+   * A distance is the sum of (x_t - c_t)^2 in order of t, each difference, product and sum rounded to f32 (never fused), so that
+   * all engines choose alike. `previous` [n] may speed the search up and never changes the result.
    */
   nearestCodeword(vectors: F32, codebook: F32, previous?: I32): { indices: I32; distances: F32 };
-  /** Per segment c: sum of weights[i] * vectors[i] over indices[i] = c, and sum of weights; f64 inside, -> [C, v], [C]. */
+  /** Per segment c: sum of weights[i] * vectors[i] over indices[i] = c, and sum of weights; f64 inside, -> [C, v], [C]. An index outside throws. */
   segmentSum(vectors: F32, weights: F32, indices: I32, segments: number): { sums: F32; totals: F32 };
   /**
    * The column sweep of VPTQ: weights [I, P] hold one column of W a row, in sweep order; feedback [I, I] is upper triangular
@@ -205,6 +209,7 @@ export interface Engine {
    * One pass of coordinate descent on tr(E H E^T), E = W - Q: for each column i in order, the vectors of
    * x = q_i + (H E)_i / H_ii are assigned again (kept unless another codeword is strictly nearer), and E follows.
    * weights, quantized [I, P], hessian [I, I] in sweep order; indices as in VectorSweepResult. Never raises the objective.
+   * A column whose H_ii is not positive stays as it is.
    */
   coordinateSweep(
     weights: F32,
@@ -214,8 +219,12 @@ export interface Engine {
     indices: I32[][],
     options?: VectorSweepOptions,
   ): { indices: I32[][]; quantized: F32 };
-  /** Min-max grid per row and group of weights [I, O] (one column of W a row). */
+  /**
+   * Grid per row and group of weights [I, O] (one column of W a row). With low = min(0, w), high = max(0, w):
+   * scale = (high - low) / (2^bits - 1) or, symmetric, 2 max|w| / (2^bits - 1), rounded to f16, at least 2^-14 where that gives
+   * 0 and at most 65504; zero = clamp(round(-low / scale)) or 2^(bits-1). All weights 0: scale 1. f32 at each step, ties to even.
+   */
   affineGrid(weights: F32, options: AffineGridOptions): AffineGrid;
-  /** The column sweep of GPTQ on the affine grid: as `vectorSweep`, with code = clamp(round(w / scale) + zero). */
+  /** The column sweep of GPTQ on the affine grid: as `vectorSweep`, with code = clamp(round(w / scale) + zero), ties to even. */
   affineSweep(weights: F32, feedback: F32 | undefined, options: AffineSweepOptions): AffineSweepResult;
 }

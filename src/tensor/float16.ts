@@ -64,25 +64,25 @@ export function fromBF16(bits: number): number {
   return float[0];
 }
 
-export function f32ToF16(source: Float32Array, target = new Uint16Array(source.length)): Uint16Array {
+export function f32ToF16(source: Float32Array, target: Uint16Array = new Uint16Array(source.length)): Uint16Array {
   const bits = new Uint32Array(source.buffer, source.byteOffset, source.length);
   for (let i = 0; i < bits.length; i++) target[i] = f16OfBits(bits[i]);
   return target;
 }
 
-export function f16ToF32(source: Uint16Array, target = new Float32Array(source.length)): Float32Array {
+export function f16ToF32(source: Uint16Array, target: Float32Array = new Float32Array(source.length)): Float32Array {
   const values = f16Values();
   for (let i = 0; i < source.length; i++) target[i] = values[source[i]];
   return target;
 }
 
-export function f32ToBF16(source: Float32Array, target = new Uint16Array(source.length)): Uint16Array {
+export function f32ToBF16(source: Float32Array, target: Uint16Array = new Uint16Array(source.length)): Uint16Array {
   const bits = new Uint32Array(source.buffer, source.byteOffset, source.length);
   for (let i = 0; i < bits.length; i++) target[i] = bf16OfBits(bits[i]);
   return target;
 }
 
-export function bf16ToF32(source: Uint16Array, target = new Float32Array(source.length)): Float32Array {
+export function bf16ToF32(source: Uint16Array, target: Float32Array = new Float32Array(source.length)): Float32Array {
   const bits = new Uint32Array(target.buffer, target.byteOffset, target.length);
   for (let i = 0; i < source.length; i++) bits[i] = source[i] << 16;
   return target;

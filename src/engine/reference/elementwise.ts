@@ -1,0 +1,60 @@
+import type { F32 } from "../../tensor/index.js";
+import { checkAddInto, checkElementwise, checkScale, checkScaleRows, checkSiluMultiply } from "../check.js";
+import type { Engine } from "../engine.js";
+import type { EngineMemory } from "../memory.js";
+
+export function elementwiseOperations(
+  memory: EngineMemory,
+): Pick<Engine, "add" | "subtract" | "multiply" | "scale" | "addInto" | "scaleRows" | "siluMultiply"> {
+  /** result[i] = operation(a[i], b[i modulo the size of b]). */
+  const elementwise = (name: string, operation: (a: number, b: number) => number) => (a: F32, b: F32) => {
+    checkElementwise(name, a, b);
+    const [left, right] = [memory.host(a), memory.host(b)];
+    const result = memory.empty(a.shape);
+    const out = memory.host(result);
+    for (let i = 0; i < out.length; i++) out[i] = operation(left[i], right[i % right.length]);
+    return result;
+  };
+
+  return {
+    add: elementwise("add", (a, b) => a + b),
+    subtract: elementwise("subtract", (a, b) => a - b),
+    multiply: elementwise("multiply", (a, b) => a * b),
+
+    scale(a, factor) {
+      checkScale(a);
+      const source = memory.host(a);
+      const result = memory.empty(a.shape);
+      const out = memory.host(result);
+      const rounded = Math.fround(factor);
+      for (let i = 0; i < out.length; i++) out[i] = source[i] * rounded;
+      return result;
+    },
+
+    addInto(target, a, factor = 1) {
+      checkAddInto(target, a);
+      const [out, source] = [memory.host(target), memory.host(a)];
+      const rounded = Math.fround(factor);
+      for (let i = 0; i < out.length; i++) out[i] += source[i] * rounded;
+    },
+
+    scaleRows(a, factors) {
+      const { rows, width } = checkScaleRows(a, factors);
+      const [source, factor] = [memory.host(a), memory.host(factors)];
+      const result = memory.empty(a.shape);
+      const out = memory.host(result);
+      for (let row = 0; row < rows; row++)
+        for (let i = row * width; i < (row + 1) * width; i++) out[i] = source[i] * factor[row];
+      return result;
+    },
+
+    siluMultiply(gate, up) {
+      checkSiluMultiply(gate, up);
+      const [g, u] = [memory.host(gate), memory.host(up)];
+      const result = memory.empty(gate.shape);
+      const out = memory.host(result);
+      for (let i = 0; i < out.length; i++) out[i] = (g[i] / (1 + Math.exp(-g[i]))) * u[i];
+      return result;
+    },
+  };
+}

@@ -1,0 +1,46 @@
+import { checkCrossEntropy, checkIndexValues, checkKlDivergence } from "../check.js";
+import type { Engine } from "../engine.js";
+import type { EngineMemory } from "../memory.js";
+
+export const lossOperations = (memory: EngineMemory): Pick<Engine, "crossEntropy" | "klDivergence"> => ({
+  crossEntropy(logits, targets) {
+    const { rows, columns } = checkCrossEntropy(logits, targets);
+    const [source, target] = [memory.host(logits), memory.host(targets)];
+    checkIndexValues("crossEntropy", target, columns);
+    const result = memory.empty([rows]);
+    const out = memory.host(result);
+    for (let row = 0; row < rows; row++) {
+      const at = row * columns;
+      out[row] = logSumExp(source, at, columns) - source[at + target[row]];
+    }
+    return result;
+  },
+
+  klDivergence(reference, logits) {
+    const { rows, columns } = checkKlDivergence(reference, logits);
+    const [p, q] = [memory.host(reference), memory.host(logits)];
+    const result = memory.empty([rows]);
+    const out = memory.host(result);
+    for (let row = 0; row < rows; row++) {
+      const at = row * columns;
+      const sumP = logSumExp(p, at, columns);
+      const sumQ = logSumExp(q, at, columns);
+      let divergence = 0;
+      for (let i = at; i < at + columns; i++) {
+        const logP = p[i] - sumP;
+        divergence += Math.exp(logP) * (logP - (q[i] - sumQ));
+      }
+      out[row] = Math.max(0, divergence);
+    }
+    return result;
+  },
+});
+
+/** log sum exp(x_i) over `length` elements from `at` on. */
+function logSumExp(x: Float32Array, at: number, length: number): number {
+  let largest = Number.NEGATIVE_INFINITY;
+  for (let i = at; i < at + length; i++) largest = Math.max(largest, x[i]);
+  let sum = 0;
+  for (let i = at; i < at + length; i++) sum += Math.exp(x[i] - largest);
+  return largest + Math.log(sum);
+}
