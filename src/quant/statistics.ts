@@ -1,0 +1,72 @@
+import type { Engine } from "../engine/engine.js";
+import { numericError, usageError } from "../errors.js";
+import type { F32 } from "../tensor/index.js";
+import type { LinearStatistics } from "./method.js";
+
+/** Sums over calibration tokens; its tensors live outside of every scope until `finishStatistics`. */
+export interface StatisticsAccumulator {
+  columns: number;
+  /** sum x x^T, [I, I]. */
+  hessian: F32;
+  /** sum (x_full - x) x^T, [I, I]. */
+  correction?: F32;
+  tokens: number;
+}
+
+/** Zero sums for inputs of `columns` features. */
+export function createStatistics(engine: Engine, columns: number, withCorrection: boolean): StatisticsAccumulator {
+  const zeros = () => engine.keep(engine.create([columns, columns]));
+  return { columns, hessian: zeros(), correction: withCorrection ? zeros() : undefined, tokens: 0 };
+}
+
+/**
+ * Adds the tokens of input [.., I] to the sums, in place. `fullInput`, of the same shape, is what the full-precision model has
+ * there; it is needed when the accumulator has a correction. The sums do not depend on the number of threads, only on the order
+ * of the calls.
+ */
+export function accumulate(engine: Engine, accumulator: StatisticsAccumulator, input: F32, fullInput?: F32): void {
+  const { columns, hessian, correction } = accumulator;
+  const tokens = input.size / columns;
+  if (input.shape.at(-1) !== columns)
+    throw usageError(`accumulate: expected inputs [.., ${columns}], got [${input.shape}]`);
+  if (correction && (!fullInput || fullInput.size !== input.size))
+    throw usageError(
+      `accumulate: expected the full-precision inputs [${input.shape}] too, got ${fullInput ? `[${fullInput.shape}]` : "none"}`,
+    );
+  engine.scope(() => {
+    const rows = engine.view(input, [tokens, columns]);
+    engine.gram(hessian, rows);
+    if (correction && fullInput) {
+      const shortfall = engine.subtract(engine.view(fullInput, [tokens, columns]), rows);
+      engine.matmul(shortfall, rows, { transposeA: true, accumulate: correction });
+    }
+  });
+  accumulator.tokens += tokens;
+}
+
+/**
+ * The means, in the current scope; the accumulator's own tensors are freed. `where` names the inputs in messages.
+ * Rejects with kind "numeric" when the sums are not finite, "usage" when there were no tokens.
+ */
+export async function finishStatistics(
+  engine: Engine,
+  accumulator: StatisticsAccumulator,
+  where: string,
+): Promise<LinearStatistics> {
+  const { tokens } = accumulator;
+  try {
+    if (tokens === 0) throw usageError(`${where}: no calibration tokens were seen`, "give a calibration text");
+    const hessian = engine.scale(accumulator.hessian, 1 / tokens);
+    const correction = accumulator.correction && engine.scale(accumulator.correction, 1 / tokens);
+    for (const mean of [hessian, correction])
+      if (mean && !(await engine.allFinite(mean)))
+        throw numericError(
+          `${where}: the calibration activations contain NaN or infinity`,
+          "check the checkpoint's weights; a model that overflows in f32 cannot be calibrated",
+        );
+    return { hessian, correction, tokens };
+  } finally {
+    accumulator.hessian.dispose();
+    accumulator.correction?.dispose();
+  }
+}

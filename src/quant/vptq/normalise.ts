@@ -1,0 +1,86 @@
+import type { Engine } from "../../engine/engine.js";
+import { type F32, roundToF16 } from "../../tensor/index.js";
+import type { PreparedLinear } from "../prepare.js";
+import type { VptqScheme } from "./scheme.js";
+
+/** Scales of W's columns or rows; every value is exactly a f16 value, > 0. */
+export interface Scales {
+  /** [I], original column order. */
+  column?: Float32Array;
+  /** [O]. */
+  row?: Float32Array;
+}
+
+/** Smallest scale: the least normal f16. */
+const LEAST_SCALE = 2 ** -14;
+
+/** Root mean squares of the columns or rows of weight [O, I]. */
+export async function measureScales(engine: Engine, weight: F32, norm: VptqScheme["norm"]): Promise<Scales> {
+  if (norm === "none") return {};
+  const [rows, columns] = weight.shape;
+  const values = await engine.read(weight);
+  const squares = new Float64Array(norm === "column" ? columns : rows);
+  for (let row = 0; row < rows; row++)
+    for (let column = 0; column < columns; column++)
+      squares[norm === "column" ? column : row] += values[row * columns + column] ** 2;
+  const terms = norm === "column" ? rows : columns;
+  const scales = Float32Array.from(squares, (square) =>
+    square > 0 ? Math.max(LEAST_SCALE, roundToF16(Math.sqrt(square / terms))) : 1,
+  );
+  return norm === "column" ? { column: scales } : { row: scales };
+}
+
+/** The problem that the codebooks are chosen for, all in sweep order. */
+export interface NormalisedProblem {
+  /** W^T / column scale / row scale, [I, P]. */
+  weights: F32;
+  /** H' = diag(s) H diag(s) with the column scales s, [I, I]. */
+  hessian: F32;
+  /** Unit upper factor of H'^-1 for the sweeps, [I, I]. */
+  feedback: F32;
+  /** Squared row scales, 0 for padding, [P]; absent when all are 1. */
+  rowWeights?: F32;
+  /** What an error in each column costs once the later columns have answered it: 1 / U'_ii^2, U' the factor of H'^-1. */
+  columnCosts: Float64Array;
+}
+
+/**
+ * Divides the scales out of W, consistently: an error e in a normalised column is s e in W, so the Hessian, its factor and every
+ * weight take s along (leaving the Hessian as it was, as the released VPTQ does, more than doubles the error). Row scales
+ * commute with the column sweep and only weigh the rows.
+ */
+export async function normalise(
+  engine: Engine,
+  prepared: PreparedLinear,
+  scales: Scales,
+  rows: number,
+): Promise<NormalisedProblem> {
+  const paddedRows = prepared.weights.shape[1];
+  const diagonal = await engine.scope(() => engine.read(engine.diagonal(prepared.factor)));
+  const { column, row } = scales;
+  const columnCosts = Float64Array.from(prepared.order, (c, place) => ((column?.[c] ?? 1) / diagonal[place]) ** 2);
+  return engine.scope(() => {
+    const vector = (values: Float32Array) => engine.upload(values, [values.length], "f32");
+    let { weights, hessian } = prepared;
+    let feedback = engine.scaleRows(prepared.factor, vector(diagonal.map((value) => 1 / value)));
+    if (column) {
+      const scale = vector(Float32Array.from(prepared.order, (c) => column[c]));
+      const inverse = vector(Float32Array.from(prepared.order, (c) => 1 / column[c]));
+      weights = engine.scaleRows(weights, inverse);
+      hessian = engine.multiply(engine.scaleRows(hessian, scale), scale);
+      feedback = engine.multiply(engine.scaleRows(feedback, scale), inverse);
+    }
+    let rowWeights: F32 | undefined;
+    if (row) {
+      const inverse = new Float32Array(paddedRows).fill(1);
+      for (let r = 0; r < rows; r++) inverse[r] = 1 / row[r];
+      weights = engine.multiply(weights, vector(inverse));
+    }
+    if (row || paddedRows > rows) {
+      const squared = new Float32Array(paddedRows);
+      for (let r = 0; r < rows; r++) squared[r] = row ? row[r] ** 2 : 1;
+      rowWeights = vector(squared);
+    }
+    return { weights, hessian, feedback, rowWeights, columnCosts };
+  });
+}

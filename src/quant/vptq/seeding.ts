@@ -1,0 +1,101 @@
+import type { Engine } from "../../engine/engine.js";
+import { throwIfAborted } from "../../errors.js";
+import type { Random } from "../../random.js";
+import type { F32 } from "../../tensor/index.js";
+
+/** New seeds of a round, as a share of those there are: small is close to k-means++, large is fast. */
+const GROWTH = 0.25;
+/** Vectors that the seeds are drawn from, for each seed. */
+const VECTORS_PER_SEED = 64;
+
+/**
+ * Starting centroids [C, v] for weighted k-means: k-means++ (Arthur, Vassilvitskii 2007: a vector is drawn with probability
+ * proportional to weight times squared distance to the seeds so far) in growing batches, as k-means|| (Bahmani et al.,
+ * arXiv 1203.6402) draws them, from a random subset of the vectors when there are many.
+ */
+export async function seedCentroids(
+  engine: Engine,
+  allVectors: F32,
+  allWeights: F32,
+  codewords: number,
+  random: Random,
+  signal?: AbortSignal,
+): Promise<F32> {
+  return engine.scope(async () => {
+    const { vectors, weights } = await sample(engine, allVectors, allWeights, codewords, random);
+    const [count, length] = vectors.shape;
+    const values = await engine.read(vectors);
+    const seeds = new Float32Array(codewords * length);
+    const distance = new Float64Array(count).fill(1);
+    const odds = new Float64Array(count);
+    let made = 0;
+    while (made < codewords) {
+      throwIfAborted(signal);
+      const batch = Math.min(codewords - made, Math.max(1, Math.floor(made * GROWTH)));
+      for (let i = 0; i < count; i++) odds[i] = weights[i] * distance[i];
+      const drawn = draw(odds, batch, random);
+      // nothing is left to serve: fewer distinct vectors than codewords
+      if (drawn.length === 0) break;
+      for (const [i, vector] of drawn.entries())
+        seeds.set(values.subarray(vector * length, (vector + 1) * length), (made + i) * length);
+      const first = made;
+      made += drawn.length;
+      const latest = await engine.scope(() => {
+        const book = engine.upload(seeds.slice(first * length, made * length), [made - first, length], "f32");
+        return engine.read(engine.nearestCodeword(vectors, book).distances);
+      });
+      for (let i = 0; i < count; i++)
+        distance[i] = first === 0 ? Math.max(0, latest[i]) : Math.min(distance[i], Math.max(0, latest[i]));
+    }
+    return engine.upload(seeds, [codewords, length], "f32");
+  });
+}
+
+/** A random subset of the vectors, without repetition, in their order; all of them when there are few. */
+async function sample(engine: Engine, vectors: F32, weights: F32, codewords: number, random: Random) {
+  const [count] = vectors.shape;
+  const wanted = Math.max(16384, codewords * VECTORS_PER_SEED);
+  const allWeights = await engine.read(weights);
+  if (count <= wanted) return { vectors, weights: allWeights };
+  // selection sampling (Knuth, TAOCP 3.4.2, algorithm S)
+  const chosen = new Int32Array(wanted);
+  for (let i = 0, taken = 0; taken < wanted; i++) if (random.next() * (count - i) < wanted - taken) chosen[taken++] = i;
+  return {
+    vectors: engine.gatherRows(vectors, engine.upload(chosen, [wanted], "i32")),
+    weights: Float32Array.from(chosen, (i) => allWeights[i]),
+  };
+}
+
+/** Up to `count` different indices, each drawn in proportion to the odds of those not drawn yet; in the order drawn. */
+function draw(odds: Float64Array, count: number, random: Random): number[] {
+  const drawn: number[] = [];
+  const cumulative = new Float64Array(odds.length);
+  while (drawn.length < count) {
+    let total = 0;
+    for (let i = 0; i < odds.length; i++) {
+      total += odds[i];
+      cumulative[i] = total;
+    }
+    if (!(total > 0)) break;
+    // draws that hit a taken index are dropped; the sums are renewed when the batch is not full yet
+    const attempts = count - drawn.length;
+    for (let attempt = 0; attempt < attempts; attempt++) {
+      const index = lowerBound(cumulative, random.next() * total);
+      if (odds[index] > 0) drawn.push(index);
+      odds[index] = 0;
+    }
+  }
+  return drawn;
+}
+
+/** First index whose cumulative sum is above the target. */
+function lowerBound(cumulative: Float64Array, target: number): number {
+  let low = 0;
+  let high = cumulative.length - 1;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (cumulative[middle] > target) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}

@@ -1,0 +1,112 @@
+import type { Engine } from "../../engine/engine.js";
+import type { F32 } from "../../tensor/index.js";
+import type { LinearMethod, LinearStatistics, MethodContext, QuantizedLinear } from "../method.js";
+import { descendingOrder } from "../permute.js";
+import { prepareLinear } from "../prepare.js";
+import { proxyLoss } from "../proxy.js";
+import type { CodebookRecord, CodebookSegmentRecord } from "../record.js";
+import type { Codes } from "./codes.js";
+import { measureScales, normalise, type Scales } from "./normalise.js";
+import { rate, refine } from "./refine.js";
+import type { VptqScheme } from "./scheme.js";
+import { checkCodebooksFit, paddedRows, planSegments } from "./segments.js";
+import { trainCodebooks } from "./train.js";
+
+/**
+ * VPTQ (Liu et al., arXiv 2409.17066): a vector is v consecutive output rows of one input column. Codebooks by weighted k-means; columns
+ * are visited by descending diagonal of the Hessian, every vector takes its nearest codeword, and the column's error is fed
+ * back into the columns to come. `scheme.refine` rounds of least-squares centroids and coordinate descent follow.
+ *
+ * weight [O, I]. Rows are padded with zeros to whole vectors; the padding weighs nothing in codebooks and metrics.
+ */
+export function quantizeVptq(
+  weight: F32,
+  statistics: LinearStatistics | undefined,
+  scheme: VptqScheme,
+  context: MethodContext,
+): Promise<QuantizedLinear> {
+  const { engine, name, signal } = context;
+  return engine.scope(async () => {
+    const [rows, columns] = weight.shape;
+    const plan = planSegments(columns, scheme);
+    checkCodebooksFit(plan, rows, name);
+    const scales = await measureScales(engine, weight, scheme.norm);
+    const prepared = await prepareLinear(
+      weight,
+      statistics,
+      {
+        paddedRows: paddedRows(rows, plan),
+        damping: scheme.damping,
+        asymmetric: scheme.asymmetric,
+        order: (diagonal) => descendingOrder(diagonal.map((value, c) => value * (scales.column?.[c] ?? 1) ** 2)),
+      },
+      context,
+    );
+    const problem = await normalise(engine, prepared, scales, rows);
+    const trained = await trainCodebooks(problem, plan, rows, scheme, context);
+    const published = await rate(engine, problem, { segments: trained.segments, indices: trained.sweep.indices });
+    const refined = await refine(engine, problem, published, {
+      rounds: scheme.refine,
+      sweeps: 1,
+      beam: scheme.beam,
+      fresh: true,
+      signal,
+    });
+    const signalPower = await proxyLoss(engine, problem.weights, undefined, problem.hessian, problem.rowWeights);
+    return {
+      record: await codebookRecord(engine, refined, prepared.order, scales, rows, scheme),
+      metrics: {
+        proxyError: signalPower > 0 ? Math.max(0, refined.loss) / signalPower : 0,
+        damping: prepared.damping,
+        deadColumns: prepared.deadColumns,
+        notes: prepared.notes,
+      },
+    };
+  });
+}
+
+export const vptq: LinearMethod<VptqScheme> = { name: "vptq", needs: "hessian", quantizeLinear: quantizeVptq };
+
+/**
+ * The record of codes in sweep order. With one segment the order is absorbed: columns are stored as they stand, so that decoding needs
+ * no gather.
+ */
+async function codebookRecord(
+  engine: Engine,
+  codes: Codes,
+  order: Int32Array,
+  scales: Scales,
+  rows: number,
+  scheme: VptqScheme,
+): Promise<CodebookRecord> {
+  const absorbed = codes.segments.length === 1;
+  const segments: CodebookSegmentRecord[] = [];
+  for (const [s, { begin, end, stages }] of codes.segments.entries()) {
+    const vectorLength = stages[0].shape[1];
+    const vectors = Math.ceil(rows / vectorLength);
+    const stored: CodebookSegmentRecord["stages"] = [];
+    for (const [stage, book] of stages.entries()) {
+      const swept = await engine.read(codes.indices[s][stage]); // [columns, P / v]
+      const sweptVectors = codes.indices[s][stage].shape[1];
+      const indices = new Uint16Array(vectors * (end - begin)); // [vectors, columns]
+      for (let place = begin; place < end; place++) {
+        const column = absorbed ? order[place] : place - begin;
+        for (let j = 0; j < vectors; j++)
+          indices[j * (end - begin) + column] = swept[(place - begin) * sweptVectors + j];
+      }
+      stored.push({ indices, centroids: await engine.read(book), codewords: book.shape[0] });
+    }
+    segments.push({ begin, end, vectorLength, stages: stored });
+  }
+  return {
+    kind: "codebook",
+    storage: "f16",
+    rows,
+    columns: order.length,
+    hasOutliers: (scheme.outliers?.percent ?? 0) > 0,
+    segments,
+    columnOrder: absorbed ? undefined : order.length <= 65536 ? Uint16Array.from(order) : Uint32Array.from(order),
+    columnScale: scales.column,
+    rowScale: scales.row,
+  };
+}
