@@ -110,7 +110,10 @@ export interface Engine {
   copy<D extends DType>(tensor: Tensor<D>): Tensor<D>;
   /** Copies all of `source` over elements [offset, offset + source.size) of `target`, in place. */
   copyInto<D extends DType>(target: Tensor<D>, source: Tensor<D>, offset?: number): void;
-  /** f32 <-> f16, f32 <-> bf16 by round-to-nearest-even; f32 -> i32, u16, u8 by truncation, saturated, NaN to 0; i32, u16, u8 -> f32. */
+  /**
+   * f32 <-> f16, f32 <-> bf16 by round-to-nearest-even; f32 -> i32, u16, u8 by truncation, saturated, NaN to 0;
+   * i32, u16, u8 -> f32.
+   */
   cast<D extends DType>(tensor: Tensor, dtype: D): Tensor<D>;
   scope<T>(body: () => T): T;
   keep<T extends Tensor>(tensor: T): T;
@@ -163,7 +166,7 @@ export interface Engine {
    * Rejects with kind "numeric" at a pivot that is not positive (the message names it).
    */
   cholesky(a: F32): Promise<F32>;
-  /** Inverse of a lower triangular [N, N]; f64 inside. */
+  /** Inverse of a lower triangular [N, N]; f64 inside. A 0 on the diagonal throws with kind "numeric". */
   triangularInverse(lower: F32): F32;
 
   // ---- decoder
@@ -191,7 +194,10 @@ export interface Engine {
    * all engines choose alike. `previous` [n] may speed the search up and never changes the result.
    */
   nearestCodeword(vectors: F32, codebook: F32, previous?: I32): { indices: I32; distances: F32 };
-  /** Per segment c: sum of weights[i] * vectors[i] over indices[i] = c, and sum of weights; f64 inside, -> [C, v], [C]. An index outside throws. */
+  /**
+   * Per segment c: sum of weights[i] * vectors[i] over indices[i] = c, and sum of weights; f64 inside, -> [C, v], [C].
+   * An index outside throws.
+   */
   segmentSum(vectors: F32, weights: F32, indices: I32, segments: number): { sums: F32; totals: F32 };
   /**
    * The column sweep of VPTQ: weights [I, P] hold one column of W a row, in sweep order; feedback [I, I] is upper triangular
