@@ -89,8 +89,8 @@ export function multiplyTiles(begin: i32, end: i32, args: usize, scratch: usize)
 }
 
 /**
- * A stack of small products, each on one thread. Slots: 0 a, 1 its row stride, 2 transposed, 3 bytes of one; 4 b, 5 its row
- * stride, 6 transposed, 7 bytes of one; 8 c, 9 m, 10 n, 11 k, 12 alpha (f32), 13 accumulate. Units: products.
+ * A stack of small products, each on one thread. Slots: 0 a, 1 its row stride, 2 stored as [k, m], 3 bytes of one; 4 b, 5 its row
+ * stride, 6 stored as [k, n], 7 bytes of one; 8 c, 9 m, 10 n, 11 k, 12 alpha (f32), 13 accumulate. Units: products.
  * Scratch: 128 + 4 k (m rounded up to 4 + n rounded up to 8) bytes.
  */
 export function multiplyStack(begin: i32, end: i32, args: usize, scratch: usize): void {
