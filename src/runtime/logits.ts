@@ -1,7 +1,7 @@
-import { throwIfAborted, usageError } from "../errors.js";
+import { throwIfAborted } from "../errors.js";
 import { disposeCache } from "../model/cache.js";
 import type { Decoder } from "../model/decoder.js";
-import type { TokenRows } from "../model/embedding.js";
+import { packTokens, type TokenRows } from "../model/embedding.js";
 
 export interface Logits {
   /** [B, T, V]. */
@@ -20,17 +20,14 @@ export async function computeLogits(
   options: { cached?: boolean; signal?: AbortSignal } = {},
 ): Promise<Logits> {
   const { engine, config } = decoder;
-  const batch = tokens.length;
-  const length = tokens[0]?.length ?? 0;
-  if (tokens.some((row) => row.length !== length))
-    throw usageError("rows of tokens must have equal lengths", "run rows of other lengths on their own");
+  const [batch, length] = packTokens(tokens, config.vocabulary).shape;
   const shape: Logits["shape"] = [batch, length, config.vocabulary];
   if (!options.cached) {
     const values = await engine.scope(async () => engine.read(await decoder.logits(tokens)));
     return { shape, values };
   }
   const values = new Float32Array(batch * length * config.vocabulary);
-  const cache = decoder.createCache({ batch: Math.max(1, batch), capacity: Math.max(1, length) });
+  const cache = decoder.createCache({ batch, capacity: Math.max(1, length) });
   try {
     for (let position = 0; position < length; position++) {
       throwIfAborted(options.signal);
