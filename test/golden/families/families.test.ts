@@ -1,26 +1,37 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Engine } from "../../../src/engine/engine.js";
-import { createReferenceEngine } from "../../../src/engine/reference/index.js";
+import { BitwrightError } from "../../../src/errors.js";
 import { disposeCache } from "../../../src/model/cache.js";
 import { type Decoder, openDecoder } from "../../../src/model/decoder.js";
 import { FAMILIES } from "../../../src/model/families/index.js";
+import { createEngine, type EngineChoice } from "../../../src/node/engines.js";
 import type { F32 } from "../../../src/tensor/index.js";
 import { FAMILY_LOGITS } from "../../tolerances.js";
 import { expectedLogits, FIXTURES, fixtureConfig, fixtureWeights } from "./fixtures.js";
 
 // Logits of every family against Hugging Face transformers, on every engine: whole, in chunks, and token by token.
 
-const ENGINES: [string, () => Promise<Engine>][] = [["reference", async () => createReferenceEngine()]];
+/** The blas engine counts where the machine has a library. */
+const available = async (choice: EngineChoice): Promise<EngineChoice[]> => {
+  try {
+    await (await createEngine(choice, { threads: 1 })).engine.close();
+    return [choice];
+  } catch (error) {
+    if (error instanceof BitwrightError && error.kind === "unsupported") return [];
+    throw error;
+  }
+};
+const ENGINES: EngineChoice[] = ["reference", "wasm", ...(await available("blas"))];
 
 it("has a fixture for every family", () => {
   const covered = new Set(FIXTURES.map((fixture) => fixtureConfig(fixture).family));
   expect([...covered].sort()).toEqual(FAMILIES.map(({ modelType }) => modelType).sort());
 });
 
-describe.each(ENGINES)("logits on the %s engine", (_, createEngine) => {
+describe.each(ENGINES)("logits on the %s engine", (choice) => {
   let engine: Engine;
   beforeAll(async () => {
-    engine = await createEngine();
+    engine = (await createEngine(choice, { threads: 2 })).engine;
   });
   afterAll(async () => {
     expect(engine.liveBytes()).toBe(0);
