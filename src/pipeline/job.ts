@@ -1,0 +1,213 @@
+import type { CheckpointModel } from "../checkpoint/open.js";
+import { type WrittenCheckpoint, writeQuantizedCheckpoint } from "../checkpoint/write.js";
+import type { Engine } from "../engine/engine.js";
+import { usageError } from "../errors.js";
+import type { OutputFolder } from "../files/folder.js";
+import { sha256 } from "../hash.js";
+import { blockLinears } from "../model/block.js";
+import type { ModelConfig } from "../model/config.js";
+import type { RecordLayout } from "../quant/bits.js";
+import { drawWindows } from "../text/windows.js";
+import type { SpillFile } from "./activations.js";
+import { modelBlocks } from "./block-source.js";
+import type { LinearDone, OnEvent } from "./events.js";
+import { type Journal, memoryJournal } from "./journal.js";
+import { needsStatistics } from "./methods.js";
+import { type PlannedLinear, planModel } from "./plan.js";
+import { quantizeBlocks } from "./quantize.js";
+import { DEFAULT_RECIPE, type Recipe, type RecipeInput, resolveRecipe } from "./recipe.js";
+
+export interface QuantizeOptions {
+  engine: Engine;
+  /** Where the checkpoint goes; it appears whole at the end. */
+  output: OutputFolder;
+  /** Token ids of the calibration text, without special tokens. Methods that need no statistics need none. */
+  calibration?: Int32Array;
+  /** Name of the calibration text, for messages and the report. */
+  calibrationName?: string;
+  /** Keeps finished linears; with `resume` a journal of the same job is continued. Default: memory. */
+  journal?: Journal;
+  resume?: boolean;
+  /** Default: the published VPTQ layout where it holds every record, else our own. */
+  layout?: RecordLayout;
+  maxShardBytes?: number;
+  /** Bytes of activations held in memory; beyond it they go to `createSpill`'s file, if given. Default: no bound. */
+  activationMemory?: number;
+  createSpill?: () => Promise<SpillFile>;
+  onEvent?: OnEvent;
+  signal?: AbortSignal;
+}
+
+export interface QuantizeResult {
+  layout: RecordLayout;
+  /** Why it is not the published layout, when that was not asked for. */
+  layoutReason?: string;
+  /** All stored bits of the quantized linears over their weights. */
+  bitsPerWeight: number;
+  /** Mean of the relative proxy errors. */
+  meanProxyError: number;
+  /** Bytes of all tensors written. */
+  tensorBytes: number;
+  seconds: number;
+  linears: LinearDone[];
+  /** The recipe as it was resolved. */
+  recipe: Recipe;
+  peakActivationBytes: number;
+  spilledBytes: number;
+}
+
+/** Defaults that depend on the model and the text: the window is its context at most, the samples what the text gives. */
+export function fitRecipe(input: RecipeInput, config: ModelConfig, tokens: number | undefined): Recipe {
+  const recipe = resolveRecipe(input);
+  if (input.window === undefined) recipe.window = Math.min(DEFAULT_RECIPE.window, config.contextLength);
+  if (input.samples === undefined && tokens !== undefined) {
+    recipe.samples = Math.max(1, Math.min(DEFAULT_RECIPE.samples, Math.floor(tokens / recipe.window)));
+  }
+  return recipe;
+}
+
+/** Every linear of a model's blocks, planned. */
+export function planOf(config: ModelConfig, recipe: Recipe): PlannedLinear[] {
+  return planModel(
+    Array.from({ length: config.layers }, (_, block) => blockLinears(config, block)),
+    recipe,
+  );
+}
+
+/**
+ * Quantizes a full-precision checkpoint by a recipe and writes the result. On failure or abort nothing is written, and the
+ * journal holds what was finished. Throws "usage" for a recipe or text that does not fit, "numeric" for NaN or infinity.
+ */
+export async function quantize(
+  model: CheckpointModel,
+  input: RecipeInput,
+  options: QuantizeOptions,
+): Promise<QuantizeResult> {
+  const startedAt = performance.now();
+  const { engine, output, journal = memoryJournal() } = options;
+  try {
+    if (model.format !== "plain") {
+      throw usageError(
+        `${model.folder.name} is quantized already (${model.format})`,
+        "start from the full-precision checkpoint",
+      );
+    }
+    const recipe = fitRecipe(input, model.model, options.calibration?.length);
+    const planned = planOf(model.model, recipe);
+    if (planned.every(({ plan }) => plan.method === "keep")) {
+      throw usageError("the recipe keeps every linear as it is", "remove a `keep` from its overrides");
+    }
+    const windows = planned.some(({ plan }) => needsStatistics(plan)) ? calibrationWindows(recipe, options) : [];
+    const source = modelBlocks(engine, model.model, model.weights, windows);
+    try {
+      const outcome = await quantizeBlocks({
+        engine,
+        modelName: model.folder.name,
+        modelIdentity: await modelIdentity(model),
+        source,
+        planned,
+        recipe,
+        windows,
+        journal,
+        resume: options.resume ?? false,
+        activationMemory: options.activationMemory,
+        createSpill: options.createSpill,
+        onEvent: options.onEvent,
+        signal: options.signal,
+      });
+      const written = await write(model, recipe, planned, outcome, options);
+      const seconds = (performance.now() - startedAt) / 1000;
+      const { bitsPerWeight, meanProxyError, linears } = outcome;
+      options.onEvent?.({ type: "done", linears: linears.length, bitsPerWeight, seconds, meanProxyError });
+      return {
+        layout: written.layout,
+        layoutReason: written.reason,
+        bitsPerWeight,
+        meanProxyError,
+        tensorBytes: written.tensorBytes,
+        seconds,
+        linears,
+        recipe,
+        peakActivationBytes: outcome.peakActivationBytes,
+        spilledBytes: outcome.spilledBytes,
+      };
+    } finally {
+      source.close();
+    }
+  } catch (error) {
+    await output.discard();
+    throw error;
+  }
+}
+
+function calibrationWindows(recipe: Recipe, options: QuantizeOptions): Int32Array[] {
+  if (!options.calibration)
+    throw usageError(`${recipe.method} needs a calibration text`, "give one with --calibration");
+  return drawWindows(options.calibration, {
+    count: recipe.samples,
+    length: recipe.window,
+    seed: recipe.seed,
+    name: options.calibrationName,
+  });
+}
+
+type Outcome = Awaited<ReturnType<typeof quantizeBlocks>>;
+
+async function write(
+  model: CheckpointModel,
+  recipe: Recipe,
+  planned: PlannedLinear[],
+  outcome: Outcome,
+  options: QuantizeOptions,
+): Promise<WrittenCheckpoint> {
+  const round = (value: number) => Number(value.toPrecision(6));
+  let announced = false;
+  return writeQuantizedCheckpoint({
+    source: model,
+    output: options.output,
+    names: planned.filter(({ plan }) => plan.method !== "keep").map(({ spec }) => spec.name),
+    record: outcome.record,
+    layout: options.layout,
+    maxShardBytes: options.maxShardBytes,
+    signal: options.signal,
+    onTensor: (_written, total) => {
+      if (!announced) options.onEvent?.({ type: "writing", bytes: total });
+      announced = true;
+    },
+    // no times and no machine: the same job gives the same bytes
+    report: {
+      version: 1,
+      recipe,
+      calibration: options.calibrationName ?? null,
+      bitsPerWeight: round(outcome.bitsPerWeight),
+      meanProxyError: round(outcome.meanProxyError),
+      layers: Object.fromEntries(
+        outcome.linears.map(({ name, method, bitsPerWeight, proxyError, damping, deadColumns, notes }) => [
+          name,
+          {
+            method,
+            bitsPerWeight: round(bitsPerWeight),
+            proxyError: round(proxyError),
+            damping: round(damping),
+            deadColumns,
+            notes,
+          },
+        ]),
+      ),
+    },
+  });
+}
+
+const SAMPLE_BYTES = 4096;
+
+/** Hash of what a model is: its configuration, its tensor table and the beginning of every tensor. */
+async function modelIdentity(model: CheckpointModel): Promise<string> {
+  const parts: (string | Uint8Array)[] = [JSON.stringify(model.config)];
+  for (const name of model.tensors.names) {
+    const info = model.tensors.info(name);
+    if (!info) continue;
+    parts.push(JSON.stringify([name, info.dtype, info.shape]));
+    parts.push(await model.tensors.readRange(name, 0, Math.min(SAMPLE_BYTES, info.bytes)));
+  }
+  return sha256(...parts);
+}
