@@ -141,7 +141,18 @@ describe("step", () => {
     decoder.close();
   });
 
-  it("leaves the cache as it was when it fails", async () => {
+  it("leaves the cache as it was when the head cannot be read", async () => {
+    const { decoder, source, tokens } = await open("llama-mha");
+    const cache = decoder.createCache();
+    const { read } = source;
+    source.read = (name, shape) => (name === "lm_head.weight" ? Promise.reject(new Error("torn")) : read(name, shape));
+    await expect(decoder.step([tokens[0]], cache)).rejects.toThrow("torn");
+    expect(cache.length).toBe(0);
+    disposeCache(cache);
+    decoder.close();
+  });
+
+  it("leaves the cache as it was when a block cannot be read", async () => {
     const { decoder, source, tokens } = await open("llama-mha", { weightBudget: 0 });
     const cache = decoder.createCache();
     await run(() => decoder.step([tokens[0]], cache));

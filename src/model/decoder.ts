@@ -70,10 +70,16 @@ export class Decoder {
    */
   async step(tokens: TokenRows, cache: KeyValueCache, options: StepOptions = {}): Promise<F32> {
     const { engine } = this;
-    return engine.scope(async () => {
-      const hidden = await this.hiddenStates(tokens, cache);
-      return this.head(options.lastOnly ? lastPositions(engine, hidden) : hidden);
-    });
+    const { length } = cache;
+    try {
+      return await engine.scope(async () => {
+        const hidden = await this.hiddenStates(tokens, cache);
+        return this.head(options.lastOnly ? lastPositions(engine, hidden) : hidden);
+      });
+    } catch (error) {
+      cache.length = length;
+      throw error;
+    }
   }
 
   /** Tokens [B][T] -> hidden states after the final norm, [B, T, D]. With a cache, continues its sequences. */
