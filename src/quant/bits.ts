@@ -87,7 +87,8 @@ function codebookParts(shape: CodebookShape, layout: RecordLayout): Parts {
     else indices += vectorRows * padTo32(segment.columns * width);
     for (const codewords of segment.codewords) codebooks += 16 * codewords * segment.vectorLength;
   }
-  const perColumn = (shape.columnScale ? 16 : 0) + (shape.columnBias ? 16 : 0);
+  let perColumn = (shape.columnScale ? 16 : 0) + (shape.columnBias ? 16 : 0);
+  if (layout === "vptq" && perColumn > 0) perColumn = 32; // the published layout has both or none
   return {
     indices,
     codebooks,

@@ -1,0 +1,281 @@
+import { unsupportedError } from "../errors.js";
+import { bytesOf } from "../files/dtypes.js";
+import { BitReader, BitWriter, packedWords } from "../files/packing.js";
+import { type CodebookShape, indexBits } from "../quant/bits.js";
+import type { CodebookRecord, CodebookSegmentRecord, QuantizedRecord } from "../quant/record.js";
+import {
+  biasTensor,
+  expectTensor,
+  FLOAT_TYPES,
+  FloatReader,
+  floatTensor,
+  INDEX_TYPES,
+  readIndices,
+  readOrder,
+  readWords,
+} from "./fields.js";
+import type { LayerTensor, LayerTensors, Layout } from "./layout.js";
+import type { VptqSetting } from "./vptq-config.js";
+
+// The layout of the published VPTQ checkpoints (microsoft/VPTQ, arXiv 2409.17066; loaded by the vptq package and transformers):
+// one stream of main and residual index a vector row, padded to 32 bits; outlier indices as 16-bit numbers; codebooks per group.
+
+export const vptqLayout: Layout<VptqSetting> = { name: "vptq", accepts, write, shape, read };
+
+/** Segments of the column groups, without the outliers. */
+const groupsOf = (record: CodebookRecord): CodebookSegmentRecord[] => record.segments.slice(record.hasOutliers ? 1 : 0);
+
+function accepts(record: QuantizedRecord): true | string {
+  if (record.kind !== "codebook") return "it holds codebooks only, not affine codes";
+  if (record.rowScale) return "it has no scales of rows";
+  if (record.columnOrder && record.columns > 65536) return "its column order is 16 bits wide";
+  if (record.hasOutliers) {
+    const { stages, vectorLength } = record.segments[0];
+    if (stages.length !== 1) return "outliers have one codebook";
+    if (vectorLength < 2) return "outlier vectors have two elements or more";
+  }
+  const groups = groupsOf(record);
+  if (groups.length === 0) return "there must be a group of columns beside the outliers";
+  const [first] = groups;
+  if (first.stages.length < 1 || first.stages.length > 2) return "it holds one residual codebook at most";
+  const alike = groups.every(
+    (group) =>
+      group.vectorLength === first.vectorLength &&
+      group.end - group.begin === first.end - first.begin &&
+      group.stages.length === first.stages.length &&
+      group.stages.every(({ codewords }, stage) => codewords === first.stages[stage].codewords),
+  );
+  if (!alike) return "its column groups are all alike";
+  const [main, residual] = first.stages.map(({ codewords }) => codewords);
+  for (const codewords of [main, residual ?? 2]) {
+    if (codewords < 2 || 2 ** indexBits(codewords) !== codewords) return "codebook sizes are powers of two";
+  }
+  // its decoder masks the residual index with the width of the main one
+  if (residual > main) return "a residual codebook may not be larger than the main one";
+  return true;
+}
+
+function write(record: QuantizedRecord): { tensors: LayerTensor[]; setting: { [key: string]: unknown } } {
+  const reason = accepts(record);
+  if (reason !== true || record.kind !== "codebook") {
+    throw unsupportedError(`the published VPTQ layout cannot hold this linear: ${reason}`, "use the bitwright layout");
+  }
+  const { rows, columns, storage } = record;
+  const groups = groupsOf(record);
+  const { vectorLength, begin, end, stages } = groups[0];
+  const outliers = record.hasOutliers ? record.segments[0] : undefined;
+  const norm = record.columnScale !== undefined || record.columnBias !== undefined;
+  const tensors: LayerTensor[] = [packIndices(groups, Math.ceil(rows / vectorLength))];
+  const addFloats = (name: string, values: Float32Array, shape: number[]) =>
+    tensors.push(floatTensor(name, values, shape, storage));
+  const names = ["centroids.weight", "res_centroids.weight"];
+  for (const [stage, { codewords }] of stages.entries()) {
+    const all = new Float32Array(groups.length * codewords * vectorLength);
+    for (const [g, group] of groups.entries()) all.set(group.stages[stage].centroids, g * codewords * vectorLength);
+    addFloats(names[stage], all, [groups.length, codewords * vectorLength]);
+  }
+  if (outliers) {
+    const [stage] = outliers.stages;
+    const vectorRows = Math.ceil(rows / outliers.vectorLength);
+    const shape = [1, vectorRows, outliers.end - outliers.begin];
+    tensors.push({ name: "outlier_indices", dtype: "i16", shape, bytes: bytesOf(stage.indices) });
+    addFloats("outlier_centroids.weight", stage.centroids, [1, stage.codewords * outliers.vectorLength]);
+  }
+  if (record.columnOrder) {
+    tensors.push({
+      name: "perm",
+      dtype: "i16",
+      shape: [columns],
+      bytes: bytesOf(Uint16Array.from(record.columnOrder)),
+    });
+  }
+  if (norm) {
+    addFloats("weight_scale", record.columnScale ?? new Float32Array(columns).fill(1), [columns]);
+    addFloats("weight_bias", record.columnBias ?? new Float32Array(columns), [columns]);
+  }
+  if (record.bias) tensors.push(biasTensor(record.bias, storage));
+  return {
+    tensors,
+    setting: {
+      in_features: columns,
+      out_features: rows,
+      bias: record.bias !== undefined,
+      vector_lens: [outliers ? outliers.vectorLength : -1, vectorLength],
+      num_centroids: [outliers ? outliers.stages[0].codewords : -1, stages[0].codewords],
+      num_res_centroids: [-1, stages[1]?.codewords ?? -1],
+      group_num: groups.length,
+      group_size: end - begin,
+      outlier_size: outliers ? outliers.end - outliers.begin : 0,
+      enable_norm: norm,
+      enable_perm: record.columnOrder !== undefined,
+      is_indice_packed: true,
+      indices_as_float: false,
+    },
+  };
+}
+
+function packIndices(groups: CodebookSegmentRecord[], vectorRows: number): LayerTensor {
+  const [{ begin, end, stages }] = groups;
+  const width = end - begin;
+  const widths = stages.map(({ codewords }) => indexBits(codewords));
+  const rowWords = packedWords(width, widths[0] + (widths[1] ?? 0));
+  const words = new Uint32Array(groups.length * vectorRows * rowWords);
+  const writer = new BitWriter(words);
+  for (const group of groups) {
+    const [main, residual] = group.stages;
+    for (let r = 0, at = 0; r < vectorRows; r++) {
+      for (let j = 0; j < width; j++, at++) {
+        writer.write(main.indices[at], widths[0]);
+        if (residual) writer.write(residual.indices[at], widths[1]);
+      }
+      writer.align();
+    }
+  }
+  return { name: "indices", dtype: "i32", shape: [groups.length, vectorRows, rowWords], bytes: bytesOf(words) };
+}
+
+function shape(tensors: LayerTensors, setting: VptqSetting): CodebookShape {
+  const { rows, columns, vectorLength, codewords, residual, outliers, groups, groupColumns } = setting;
+  const vectorRows = Math.ceil(rows / vectorLength);
+  if (setting.packed) {
+    const width = indexBits(codewords) + (residual > 0 ? indexBits(residual) : 0);
+    expectTensor(tensors, "indices", ["i32", "u32"], [groups, vectorRows, packedWords(groupColumns, width)]);
+  } else {
+    expectTensor(tensors, "indices", INDEX_TYPES, [groups, vectorRows, groupColumns]);
+    if (residual > 0) expectTensor(tensors, "res_indices", INDEX_TYPES, [groups, vectorRows, groupColumns]);
+  }
+  expectTensor(tensors, "centroids.weight", FLOAT_TYPES, [groups, codewords * vectorLength]);
+  if (residual > 0) expectTensor(tensors, "res_centroids.weight", FLOAT_TYPES, [groups, residual * vectorLength]);
+  if (outliers) {
+    const outlierRows = Math.ceil(rows / outliers.vectorLength);
+    expectTensor(tensors, "outlier_indices", INDEX_TYPES, [1, outlierRows, outliers.columns]);
+    const elements = outliers.codewords * outliers.vectorLength;
+    expectTensor(tensors, "outlier_centroids.weight", FLOAT_TYPES, [1, elements]);
+  }
+  if (setting.order) expectTensor(tensors, "perm", INDEX_TYPES, [columns]);
+  if (setting.norm) {
+    expectTensor(tensors, "weight_scale", FLOAT_TYPES, [columns]);
+    expectTensor(tensors, "weight_bias", FLOAT_TYPES, [columns]);
+  }
+  const bias = tensors.info("bias") !== undefined;
+  if (bias) expectTensor(tensors, "bias", FLOAT_TYPES, [rows]);
+  return {
+    kind: "codebook",
+    rows,
+    columns,
+    hasOutliers: outliers !== undefined,
+    segments: segmentsOf(setting),
+    columnOrder: setting.order,
+    columnScale: setting.norm,
+    columnBias: setting.norm,
+    rowScale: false,
+    bias,
+  };
+}
+
+function segmentsOf(setting: VptqSetting): CodebookShape["segments"] {
+  const { outliers, groups, groupColumns, vectorLength, codewords, residual, columns } = setting;
+  const outlierColumns = outliers?.columns ?? 0;
+  const segments = Array.from({ length: groups }, (_, g) => ({
+    columns: Math.min(groupColumns, columns - outlierColumns - g * groupColumns),
+    vectorLength,
+    codewords: residual > 0 ? [codewords, residual] : [codewords],
+  }));
+  if (!outliers) return segments;
+  return [
+    { columns: outlierColumns, vectorLength: outliers.vectorLength, codewords: [outliers.codewords] },
+    ...segments,
+  ];
+}
+
+async function read(tensors: LayerTensors, setting: VptqSetting): Promise<CodebookRecord> {
+  const { rows, columns, hasOutliers } = shape(tensors, setting);
+  const floats = new FloatReader(tensors);
+  const segments: CodebookSegmentRecord[] = [];
+  const { outliers } = setting;
+  if (outliers) {
+    const indices = Uint16Array.from(await readIndices(tensors, "outlier_indices", outliers.codewords));
+    const centroids = await floats.read("outlier_centroids.weight");
+    const { vectorLength, codewords } = outliers;
+    segments.push({ begin: 0, end: outliers.columns, vectorLength, stages: [{ indices, centroids, codewords }] });
+  }
+  segments.push(...(await readGroups(tensors, setting, floats, outliers?.columns ?? 0)));
+  const record: CodebookRecord = { kind: "codebook", storage: "f16", rows, columns, hasOutliers, segments };
+  if (setting.order) record.columnOrder = await readOrder(tensors, "perm", columns);
+  if (setting.norm) {
+    record.columnScale = await floats.read("weight_scale");
+    record.columnBias = await floats.read("weight_bias");
+  }
+  record.storage = floats.storage();
+  const bias = await floats.readIfThere("bias"); // has its own type
+  if (bias) record.bias = bias;
+  return record;
+}
+
+async function readGroups(
+  tensors: LayerTensors,
+  setting: VptqSetting,
+  floats: FloatReader,
+  firstColumn: number,
+): Promise<CodebookSegmentRecord[]> {
+  const { rows, columns, vectorLength, codewords, residual, groups, groupColumns } = setting;
+  const vectorRows = Math.ceil(rows / vectorLength);
+  const mainCentroids = await floats.read("centroids.weight");
+  const residualCentroids = residual > 0 ? await floats.read("res_centroids.weight") : undefined;
+  const next = await indexStream(tensors, setting);
+  const segments: CodebookSegmentRecord[] = [];
+  for (let g = 0; g < groups; g++) {
+    const begin = firstColumn + g * groupColumns;
+    const end = Math.min(columns, begin + groupColumns);
+    const width = end - begin;
+    const main = new Uint16Array(vectorRows * width);
+    const rest = new Uint16Array(residual > 0 ? vectorRows * width : 0);
+    for (let r = 0; r < vectorRows; r++) {
+      for (let j = 0; j < groupColumns; j++) {
+        const [first, second] = next.read();
+        if (j >= width) continue; // padding of a short last group
+        main[r * width + j] = first;
+        if (residual > 0) rest[r * width + j] = second;
+      }
+      next.endRow();
+    }
+    const book = (centroids: Float32Array, size: number) =>
+      centroids.slice(g * size * vectorLength, (g + 1) * size * vectorLength);
+    const stages = [{ indices: main, centroids: book(mainCentroids, codewords), codewords }];
+    if (residualCentroids) {
+      stages.push({ indices: rest, centroids: book(residualCentroids, residual), codewords: residual });
+    }
+    segments.push({ begin, end, vectorLength, stages });
+  }
+  return segments;
+}
+
+/** Main and residual index of one vector after another, packed or not. */
+async function indexStream(tensors: LayerTensors, setting: VptqSetting) {
+  const { codewords, residual } = setting;
+  const pair: [main: number, residual: number] = [0, 0];
+  if (setting.packed) {
+    const reader = new BitReader(await readWords(tensors, "indices"));
+    const widths = [indexBits(codewords), residual > 0 ? indexBits(residual) : 0];
+    return {
+      read() {
+        pair[0] = reader.read(widths[0]);
+        if (residual > 0) pair[1] = reader.read(widths[1]);
+        return pair;
+      },
+      endRow: () => reader.align(),
+    };
+  }
+  const main = await readIndices(tensors, "indices", codewords);
+  const rest = residual > 0 ? await readIndices(tensors, "res_indices", residual) : undefined;
+  let at = 0;
+  return {
+    read() {
+      pair[0] = main[at];
+      if (rest) pair[1] = rest[at];
+      at++;
+      return pair;
+    },
+    endRow() {},
+  };
+}

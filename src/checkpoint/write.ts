@@ -1,0 +1,165 @@
+import { formatError, throwIfAborted, usageError } from "../errors.js";
+import type { OutputFolder } from "../files/folder.js";
+import type { JsonObject } from "../files/json.js";
+import { type OutgoingTensor, tensorBytes, writeCheckpointTensors } from "../files/safetensors-writer.js";
+import type { TensorReader } from "../files/tensors.js";
+import { findKey } from "../model/weights.js";
+import type { RecordLayout } from "../quant/bits.js";
+import type { QuantizedRecord, RecordStorage } from "../quant/record.js";
+import { bitwrightLayout } from "./bitwright.js";
+import { carryFiles, withDtype, writeJson } from "./carry.js";
+import type { LayerTensor } from "./layout.js";
+import { type CheckpointModel, CONFIG_FILE, REPORT_FILE } from "./open.js";
+import { vptqLayout } from "./vptq.js";
+
+export interface QuantizedCheckpoint {
+  /** The full-precision model: its other tensors and files are copied. */
+  source: CheckpointModel;
+  output: OutputFolder;
+  /** Canonical names of the quantized linears; each record is read twice, one at a time. */
+  names: readonly string[];
+  record(name: string): Promise<QuantizedRecord>;
+  /** Default: the published VPTQ layout if it holds every record, else our own. */
+  layout?: RecordLayout;
+  /** Contents of bitwright.json. */
+  report?: JsonObject;
+  maxShardBytes?: number;
+  onTensor?: (written: number, total: number) => void;
+  signal?: AbortSignal;
+}
+
+export interface WrittenCheckpoint {
+  layout: RecordLayout;
+  /** Why the published layout was not chosen, when it was not asked for. */
+  reason?: string;
+  tensorBytes: number;
+}
+
+/** Writes a quantized checkpoint, tensor by tensor, and commits it; on failure the output is discarded. */
+export async function writeQuantizedCheckpoint(job: QuantizedCheckpoint): Promise<WrittenCheckpoint> {
+  try {
+    if (job.source.format !== "plain") {
+      throw usageError(`${job.source.folder.name} is quantized already`, "start from the full-precision checkpoint");
+    }
+    const { layout, reason, tensors, settings, storage } = await chooseLayout(job);
+    const quantization =
+      layout === "vptq"
+        ? { quant_method: "vptq", config_for_layers: settings }
+        : { quant_method: "bitwright", version: 1, layers: settings };
+    await carryFiles(job.source.folder, job.output);
+    const bytes = await writeCheckpointTensors(job.output, tensors, job.maxShardBytes);
+    if (job.report) await writeJson(job.output, REPORT_FILE, job.report);
+    const config = { ...withDtype(job.source.config, storage), quantization_config: quantization };
+    await writeJson(job.output, CONFIG_FILE, config);
+    await job.output.commit();
+    return { layout, reason, tensorBytes: bytes };
+  } catch (error) {
+    await job.output.discard();
+    throw error;
+  }
+}
+
+/** The layout asked for, or the published one if it holds every record. Throws "usage" when the one asked for cannot. */
+async function chooseLayout(job: QuantizedCheckpoint): Promise<Plan> {
+  if (job.layout === "bitwright") return planTensors(job, "bitwright");
+  const plan = await planTensors(job, "vptq");
+  if (!("refused" in plan)) return plan;
+  if (job.layout === undefined) return { ...(await planTensors(job, "bitwright")), reason: plan.refused };
+  throw usageError(
+    `the published VPTQ layout cannot hold ${plan.refused}`,
+    "write the bitwright layout, or quantize these layers otherwise",
+  );
+}
+
+interface Plan {
+  layout: RecordLayout;
+  reason?: string;
+  tensors: OutgoingTensor[];
+  settings: { [name: string]: unknown };
+  storage: RecordStorage;
+}
+
+async function planTensors(job: QuantizedCheckpoint, layout: "bitwright"): Promise<Plan>;
+async function planTensors(job: QuantizedCheckpoint, layout: RecordLayout): Promise<Plan | { refused: string }>;
+/** Every tensor in the source's order, with the quantized linears' own in place of their weights. */
+async function planTensors(job: QuantizedCheckpoint, layout: RecordLayout): Promise<Plan | { refused: string }> {
+  const { source, names, signal } = job;
+  const { accepts, write } = layout === "vptq" ? vptqLayout : bitwrightLayout;
+  const settings: { [name: string]: unknown } = {};
+  const replaced = new Map<string, OutgoingTensor[]>();
+  const own = new Set<string>();
+  const again = lastOf(async (name) => write(await job.record(name)).tensors);
+  let storage: RecordStorage = "f16";
+  for (const name of names) {
+    throwIfAborted(signal);
+    const weight = findKey(`${name}.weight`, (key) => source.tensors.info(key) !== undefined);
+    if (weight === undefined) throw formatError(`${source.folder.name} has no ${name}.weight to be replaced`);
+    const key = weight.slice(0, -".weight".length);
+    const record = await job.record(name);
+    const accepted = accepts(record);
+    if (accepted !== true) return { refused: `${name}: ${accepted}` };
+    storage = record.storage;
+    const { tensors, setting } = write(record);
+    if (layout === "vptq") {
+      const bias = record.bias !== undefined || source.tensors.info(`${key}.bias`) !== undefined;
+      settings[name] = { ...setting, bias };
+    } else settings[key] = setting;
+    replaced.set(
+      weight,
+      tensors.map(({ name: field, dtype, shape }) => {
+        own.add(`${key}.${field}`);
+        return { name: `${key}.${field}`, dtype, shape, read: async () => bytesOf(await again(name), field) };
+      }),
+    );
+  }
+  const tensors = source.tensors.names.flatMap(
+    (name) => replaced.get(name) ?? (own.has(name) ? [] : [copyOf(source.tensors, name)]),
+  );
+  return { layout, tensors: withProgress(tensors, job), settings, storage };
+}
+
+/** Remembers the last result only: the tensors of a layer are asked for one after another. */
+function lastOf<T>(load: (name: string) => Promise<T>): (name: string) => Promise<T> {
+  let last: { name: string; result: Promise<T> } | undefined;
+  return (name) => {
+    if (last?.name !== name) last = { name, result: load(name) };
+    return last.result;
+  };
+}
+
+function bytesOf(tensors: LayerTensor[], field: string): Uint8Array {
+  const tensor = tensors.find(({ name }) => name === field);
+  if (!tensor) throw formatError(`the record changed while it was written: ${field} is gone`);
+  return tensor.bytes;
+}
+
+const CHUNK = 16 * 2 ** 20;
+
+function copyOf(tensors: TensorReader, name: string): OutgoingTensor {
+  const info = tensors.info(name);
+  if (!info) throw formatError(`tensor ${name} is missing from ${tensors.name}`);
+  return {
+    name,
+    dtype: info.dtype,
+    shape: info.shape,
+    async *read() {
+      for (let offset = 0; offset < info.bytes; offset += CHUNK) {
+        yield await tensors.readRange(name, offset, Math.min(CHUNK, info.bytes - offset));
+      }
+    },
+  };
+}
+
+function withProgress(tensors: OutgoingTensor[], job: QuantizedCheckpoint): OutgoingTensor[] {
+  const total = tensors.reduce((sum, tensor) => sum + tensorBytes(tensor), 0);
+  let written = 0;
+  return tensors.map((tensor) => ({
+    ...tensor,
+    read() {
+      throwIfAborted(job.signal);
+      written += tensorBytes(tensor);
+      job.onTensor?.(written, total);
+      return tensor.read();
+    },
+  }));
+}
