@@ -3,7 +3,7 @@ import { numericError, usageError } from "../errors.js";
 import type { F32 } from "../tensor/index.js";
 import type { LinearStatistics } from "./method.js";
 
-/** Sums over calibration tokens; its tensors live outside of every scope until `finishStatistics`. */
+/** Sums over calibration tokens; its tensors live in the scope of `createStatistics`, at most until `finishStatistics`. */
 export interface StatisticsAccumulator {
   columns: number;
   /** sum x x^T, [I, I]. */
@@ -13,9 +13,9 @@ export interface StatisticsAccumulator {
   tokens: number;
 }
 
-/** Zero sums for inputs of `columns` features. */
+/** Zero sums for inputs of `columns` features, in the current scope. */
 export function createStatistics(engine: Engine, columns: number, withCorrection: boolean): StatisticsAccumulator {
-  const zeros = () => engine.keep(engine.create([columns, columns]));
+  const zeros = () => engine.create([columns, columns]);
   return { columns, hessian: zeros(), correction: withCorrection ? zeros() : undefined, tokens: 0 };
 }
 

@@ -1,0 +1,176 @@
+import { readFileSync } from "node:fs";
+import fc from "fast-check";
+import { beforeAll, describe, expect, it } from "vitest";
+import { type CheckpointModel, openCheckpointModel } from "../checkpoint/open.js";
+import type { Engine } from "../engine/engine.js";
+import { createReferenceEngine } from "../engine/reference/index.js";
+import { memoryFolder, memoryOutput } from "../files/memory.js";
+import { dequantize } from "../quant/dequantize.js";
+import { createRandom } from "../random.js";
+import type { QuantizeEvent } from "./events.js";
+import { planOf, quantize } from "./job.js";
+import { type Journal, memoryJournal } from "./journal.js";
+import { planTotals } from "./plan.js";
+import { type RecipeInput, resolveRecipe } from "./recipe.js";
+
+const FIXTURE = "test/golden/families/llama-gqa-llama3-tied";
+const files = new Map(
+  ["config.json", "model.safetensors"].map((name) => [name, new Uint8Array(readFileSync(`${FIXTURE}/${name}`))]),
+);
+
+let engine: Engine;
+let model: CheckpointModel;
+let tokens: Int32Array;
+beforeAll(async () => {
+  engine = createReferenceEngine();
+  model = await openCheckpointModel(memoryFolder("tiny", files));
+  const random = createRandom(7);
+  tokens = Int32Array.from({ length: 400 }, () => random.integer(model.model.vocabulary));
+});
+
+const small: RecipeInput = { codebook: 16, vectorLength: 4, samples: 4, window: 24, iterations: 10, refine: 1 };
+
+async function run(
+  recipe: RecipeInput,
+  options: { journal?: Journal; resume?: boolean; signal?: AbortSignal; onEvent?: (event: QuantizeEvent) => void } = {},
+) {
+  const output = memoryOutput();
+  const result = await quantize(model, recipe, {
+    engine,
+    output,
+    calibration: tokens,
+    calibrationName: "random tokens",
+    ...options,
+  });
+  return { result, files: output.files };
+}
+
+describe("quantize", () => {
+  const recipes: [string, RecipeInput][] = [
+    ["vptq, quantized stream", { ...small }],
+    ["vptq, full-precision stream", { ...small, propagate: "full" }],
+    ["vptq, residual", { ...small, residual: [8] }],
+    ["vptq, two residual stages", { ...small, residual: [8, 4] }],
+    ["vptq, outliers and groups", { ...small, outliers: 5, outlierVectorLength: 2, outlierCodebook: 8, groups: 2 }],
+    ["vptq, column norm", { ...small, norm: "column" }],
+    ["vptq, row norm", { ...small, norm: "row" }],
+    ["vptq, a length that does not divide", { ...small, vectorLength: 6 }],
+    ["gptq", { method: "gptq", bits: 3, group: 16, samples: 4, window: 24 }],
+    [
+      "gptq, act-order, symmetric",
+      { method: "gptq", bits: 4, group: 16, symmetric: true, actOrder: true, samples: 4, window: 24 },
+    ],
+    ["rtn, channel", { method: "rtn", bits: 8, group: "channel" }],
+    ["rtn, a group that does not divide", { method: "rtn", bits: 2, group: 24 }],
+  ];
+
+  it.each(recipes)("writes what it planned and reads it back: %s", async (_name, recipe) => {
+    const { result, files: written } = await run(recipe);
+    const planned = planOf(model.model, resolveRecipe(recipe));
+    expect(result.bitsPerWeight).toBeCloseTo(planTotals(planned).bitsPerWeight, 10);
+    const back = await openCheckpointModel(memoryFolder("back", written));
+    expect(back.format).toBe(result.layout);
+    expect(back.layers.map(({ name }) => name).sort()).toEqual(planned.map(({ spec }) => spec.name).sort());
+    // every bit on disk was counted
+    const bits = back.layers.reduce((sum, layer) => sum + layer.bits, 0);
+    expect(bits).toBe(planned.reduce((sum, linear) => sum + linear.bits, 0));
+    for (const { name, shape } of back.layers) {
+      const decoded = dequantize(await back.record(name));
+      const original = await model.weights.read(`${name}.weight`, [shape.rows, shape.columns]);
+      expect(decoded).not.toEqual(original);
+      expect(decoded.every(Number.isFinite)).toBe(true);
+    }
+    // an error of 1 is that of writing zeros
+    for (const { name, proxyError } of result.linears) {
+      expect(proxyError, name).toBeGreaterThan(0);
+      expect(proxyError, name).toBeLessThan(1);
+    }
+    const report = await back.report();
+    expect(report).toMatchObject({ bitsPerWeight: expect.any(Number), calibration: "random tokens" });
+  });
+
+  it("gives the same bytes again, and another seed others", async () => {
+    const [first, second, other] = [await run(small), await run(small), await run({ ...small, seed: 1 })];
+    expect(first.files.get("model.safetensors")).toEqual(second.files.get("model.safetensors"));
+    expect(first.files.get("bitwright.json")).toEqual(second.files.get("bitwright.json"));
+    expect(other.files.get("model.safetensors")).not.toEqual(first.files.get("model.safetensors"));
+  });
+
+  it.each(["full", "quantized"] as const)("resumes to the same bytes wherever it stopped (%s)", async (propagate) => {
+    const recipe = { ...small, propagate };
+    const whole = await run(recipe);
+    await fc.assert(
+      fc.asyncProperty(fc.integer({ min: 1, max: 13 }), async (stopAfter) => {
+        const journal = memoryJournal();
+        const abort = new AbortController();
+        let done = 0;
+        const onEvent = (event: QuantizeEvent) => {
+          if (event.type === "linear" && ++done === stopAfter) abort.abort();
+        };
+        await expect(run(recipe, { journal, signal: abort.signal, onEvent })).rejects.toMatchObject({
+          kind: "aborted",
+        });
+        let resumed = 0;
+        const count = (event: QuantizeEvent) => {
+          if (event.type === "linear" && event.resumed) resumed++;
+        };
+        const again = await run(recipe, { journal, resume: true, onEvent: count });
+        expect(resumed).toBe(stopAfter);
+        expect(again.files).toEqual(whole.files);
+      }),
+      { numRuns: 4 },
+    );
+  });
+
+  it("does an entry again that the journal holds damaged", async () => {
+    const journal = memoryJournal();
+    const whole = await run(small, { journal });
+    await journal.write("model.layers.0.self_attn.o_proj.unit", Uint8Array.of(1, 2, 3));
+    expect((await run(small, { journal, resume: true })).files).toEqual(whole.files);
+  });
+
+  it("leaves linears alone and mixes methods", async () => {
+    const { files: written } = await run({
+      ...small,
+      overrides: [
+        { match: "*.down_proj", keep: true },
+        { match: "*.o_proj", method: "rtn", bits: 4, group: 16 },
+      ],
+    });
+    const back = await openCheckpointModel(memoryFolder("back", written));
+    expect(back.format).toBe("bitwright");
+    expect(back.layers.some(({ name }) => name.endsWith("down_proj"))).toBe(false);
+    expect(
+      await back.weights.read("model.layers.0.mlp.down_proj.weight", await shapeOf("model.layers.0.mlp.down_proj")),
+    ).toEqual(
+      await model.weights.read("model.layers.0.mlp.down_proj.weight", await shapeOf("model.layers.0.mlp.down_proj")),
+    );
+    expect((await back.record("model.layers.1.self_attn.o_proj")).kind).toBe("affine");
+  });
+
+  it("frees everything", async () => {
+    const before = engine.liveBytes();
+    await run(small);
+    expect(engine.liveBytes()).toBe(before);
+    const abort = new AbortController();
+    await expect(
+      run(small, { signal: abort.signal, onEvent: (event) => event.type === "pass" && abort.abort() }),
+    ).rejects.toThrow();
+    expect(engine.liveBytes()).toBe(before);
+  });
+
+  it.each([
+    [{ ...small, samples: 1000 }, /400 tokens.*16 windows of 24.*1000/],
+    [{ ...small, codebook: 4096 }, /codebook of 4096 codewords.*vectors of length 4/],
+    [{ ...small, overrides: [{ match: "*.nothing", keep: true }] }, /matches no linear: \*\.nothing/],
+    [{ ...small, overrides: [{ match: "*", keep: true }] }, /keeps every linear/],
+  ] as [RecipeInput, RegExp][])("refuses %j", async (recipe, message) => {
+    await expect(run(recipe)).rejects.toThrow(message);
+    await expect(run(recipe)).rejects.toMatchObject({ kind: "usage" });
+  });
+
+  const shapeOf = async (name: string) => {
+    const { spec } = planOf(model.model, resolveRecipe({})).find((linear) => linear.spec.name === name)!;
+    return [spec.rows, spec.columns];
+  };
+});
