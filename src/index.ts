@@ -10,6 +10,7 @@ export { type Evaluation, type EvaluationEvent, type EvaluationOptions, evaluate
 export type { ByteSink, ByteSource, Folder, OutputFolder } from "./files/folder.js";
 export { blobFolder, type MemoryOutput, memoryFolder, memoryOutput } from "./files/memory.js";
 export type { SpillFile } from "./pipeline/activations.js";
+export { estimateJob, type JobEstimate } from "./pipeline/estimate.js";
 export type { LinearDone, OnEvent, QuantizeEvent } from "./pipeline/events.js";
 export { fitRecipe, planOf, type QuantizeOptions, type QuantizeResult, quantize } from "./pipeline/job.js";
 export { type Journal, memoryJournal } from "./pipeline/journal.js";

@@ -7,9 +7,10 @@ import type { LinearMetrics } from "../quant/method.js";
 import type { QuantizedRecord } from "../quant/record.js";
 import { ActivationBudget, type SpillFile } from "./activations.js";
 import { type BlockSource, runBlocks } from "./blocks.js";
+import { jobCost, usesCorrection } from "./estimate.js";
 import type { LinearDone, OnEvent } from "./events.js";
 import { type JobIdentity, type Journal, openJob } from "./journal.js";
-import { needsCorrection, needsStatistics, quantizeLinear } from "./methods.js";
+import { needsStatistics, quantizeLinear } from "./methods.js";
 import { type PlannedLinear, plannedLayout, planTotals } from "./plan.js";
 import { Progress } from "./progress.js";
 import type { Recipe } from "./recipe.js";
@@ -64,7 +65,6 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
   const layout = plannedLayout(planned);
   const useStatistics = planned.some(({ plan }) => needsStatistics(plan));
   const windows = useStatistics ? job.windows : [];
-  const correction = recipe.propagate === "quantized" && planned.some(({ plan }) => needsCorrection(plan));
   emit({
     type: "start",
     model: job.modelName,
@@ -76,7 +76,10 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
     resumedLinears: finished.size,
   });
 
-  const progress = progressOf(job, windows, finished, correction);
+  const cost = jobCost(planned, job.source.stageSlots, recipe, windows.length, windows[0]?.length ?? 0, (name) =>
+    finished.has(name),
+  );
+  const progress = new Progress(cost.total);
   let lastReport = Number.NEGATIVE_INFINITY;
   const advance = (cost: number, force = false) => {
     progress.add(cost);
@@ -89,7 +92,6 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
       remainingSeconds: progress.remainingSeconds,
     });
   };
-  const passCost = passCosts(job, correction);
   const done = new Map<string, LinearDone>();
   const budget = new ActivationBudget(job.activationMemory ?? Number.POSITIVE_INFINITY, job.createSpill, (bytes) =>
     emit({ type: "spill", bytes }),
@@ -159,14 +161,14 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
       onBlock: (block) => emit({ type: "block", block, blocks: job.source.blocks }),
       onWindow: (block, slots, window) => {
         emit({ type: "pass", block, slots, window, windows: windows.length });
-        advance(passCost(slots));
+        advance(cost.pass(slots));
       },
     },
     {
       engine,
       windows: windows.length,
       propagate: recipe.propagate,
-      correction,
+      correction: usesCorrection(planned, recipe),
       budget,
       signal,
     },
@@ -216,32 +218,4 @@ async function identityOf(job: QuantizeJob): Promise<JobIdentity> {
     calibration: await sha256(...windowBytes),
     arithmetic: job.engine.arithmetic,
   };
-}
-
-/** Operations of pushing one window through the stage before `slots` and measuring their inputs. */
-function passCosts(job: QuantizeJob, correction: boolean): (slots: string[]) => number {
-  const tokens = job.windows[0]?.length ?? 0;
-  const first = job.planned.filter(({ block }) => block === 0);
-  const forward = first.reduce((sum, { spec }) => sum + 2 * tokens * spec.rows * spec.columns, 0);
-  const width = Math.max(1, ...first.map(({ spec }) => spec.columns));
-  const streams = correction ? 2 : 1;
-  const stages = 5;
-  return (slots) => {
-    const inputs = first.filter(({ spec }) => slots.includes(spec.slot)).map(({ spec }) => spec.columns);
-    const distinct = job.recipe.propagate === "full" ? [...new Set([...inputs, width])] : inputs.slice(0, 1);
-    const measured = distinct.reduce((sum, columns) => sum + tokens * columns * columns * (correction ? 3 : 1), 0);
-    return measured + (job.recipe.propagate === "full" ? forward : (forward * streams) / stages);
-  };
-}
-
-function progressOf(job: QuantizeJob, windows: Int32Array[], finished: Set<string>, correction: boolean): Progress {
-  const todo = job.planned.filter(({ spec }) => !finished.has(spec.name));
-  const linears = todo.reduce((sum, linear) => sum + linear.operations, 0);
-  const cost = passCosts(job, correction);
-  const groups = job.source.stageSlots;
-  const passes =
-    job.recipe.propagate === "full"
-      ? cost(groups.flat())
-      : [...groups, []].reduce((sum, group) => sum + cost(group), 0);
-  return new Progress(linears + passes * windows.length * job.source.blocks);
 }

@@ -1,0 +1,105 @@
+import type { Engine } from "../engine/engine.js";
+import type { ModelConfig } from "../model/config.js";
+import { findFamily } from "../model/families/index.js";
+import { blockParameters } from "../model/tensors.js";
+import { createRandom } from "../random.js";
+import { needsCorrection, needsStatistics } from "./methods.js";
+import type { PlannedLinear } from "./plan.js";
+import type { Recipe } from "./recipe.js";
+
+// Rough costs of a job, for the time left and for dry runs. Nothing depends on them but what people are told.
+
+export interface JobCost {
+  /** Floating-point operations of a pass of one window: the stage before `slots`, and measuring their inputs. */
+  pass(slots: readonly string[]): number;
+  /** Passes over all windows in a block, by the slots that they measure. */
+  passes: string[][];
+  /** Operations of the whole job, finished linears left out. */
+  total: number;
+}
+
+/** Costs of a job with `windows` windows of `length` tokens. */
+export function jobCost(
+  planned: PlannedLinear[],
+  stageSlots: string[][],
+  recipe: Recipe,
+  windows: number,
+  length: number,
+  isFinished: (name: string) => boolean = () => false,
+): JobCost {
+  const first = planned.filter(({ block }) => block === 0);
+  const blocks = Math.max(0, ...planned.map(({ block }) => block + 1));
+  const correction = usesCorrection(planned, recipe);
+  const forward = first.reduce((sum, { spec }) => sum + 2 * length * spec.rows * spec.columns, 0);
+  const full = recipe.propagate === "full";
+  const passes = full ? [stageSlots.flat()] : [...stageSlots, []];
+  const measure = (slots: readonly string[]) =>
+    stageSlots
+      .filter((stage) => stage.some((slot) => slots.includes(slot)))
+      .map((stage) => first.find(({ spec }) => stage.includes(spec.slot))?.spec.columns ?? 0)
+      .reduce((sum, columns) => sum + length * columns ** 2 * (correction ? 3 : 1), 0);
+  const pass = (slots: readonly string[]) =>
+    measure(slots) + (forward * (full ? 1 : correction ? 2 : 1)) / passes.length;
+  const perBlock = passes.reduce((sum, slots) => sum + pass(slots), 0) * windows;
+  const linears = planned
+    .filter(({ spec }) => !isFinished(spec.name))
+    .reduce((sum, { operations }) => sum + operations, 0);
+  return { pass, passes, total: perBlock * blocks + linears };
+}
+
+export const usesCorrection = (planned: PlannedLinear[], recipe: Recipe): boolean =>
+  recipe.propagate === "quantized" && planned.some(({ plan }) => needsCorrection(plan));
+
+export interface JobEstimate {
+  seconds: number;
+  /** Most memory at a time, without what the program itself takes. */
+  memoryBytes: number;
+  activationBytes: number;
+  /** f32 weights of one block. */
+  blockBytes: number;
+}
+
+/** Time and memory that a job will take on this engine; times a few matrix products to know its speed. */
+export async function estimateJob(
+  engine: Engine,
+  config: ModelConfig,
+  planned: PlannedLinear[],
+  recipe: Recipe,
+  activationMemory = Number.POSITIVE_INFINITY,
+): Promise<JobEstimate> {
+  const statistics = planned.some(({ plan }) => needsStatistics(plan));
+  const stageSlots = findFamily(config.family).stages.map(({ slots }) => [...slots]);
+  const windows = statistics ? recipe.samples : 0;
+  const { total } = jobCost(planned, stageSlots, recipe, windows, recipe.window);
+  const tokens = windows * recipe.window;
+  const widest = Math.max(config.hidden, config.heads * config.headSize, config.mlp);
+  const streams = usesCorrection(planned, recipe) ? 2 : 1;
+  // hidden states as f32; between stages of the quantized stream the wider carry, as f16
+  const carried = recipe.propagate === "quantized" ? 2 * widest : 0;
+  const activationBytes = tokens * streams * (4 * config.hidden + carried);
+  const weights = 4 * blockParameters(config);
+  const working = 8 * widest * widest * 2 + 8 * recipe.window * widest * 4;
+  return {
+    seconds: total / (await measureSpeed(engine)),
+    memoryBytes: weights * (streams + 1) + working + Math.min(activationBytes, activationMemory),
+    activationBytes,
+    blockBytes: weights,
+  };
+}
+
+/** Operations a second of a matrix product of middling size; half of it, for all that is not a matrix product. */
+async function measureSpeed(engine: Engine): Promise<number> {
+  const size = engine.name === "reference" ? 96 : 512;
+  const random = createRandom(0, "speed");
+  const data = Float32Array.from({ length: size * size }, () => random.next() - 0.5);
+  return engine.scope(async () => {
+    const a = engine.upload(data, [size, size], "f32");
+    let best = 0;
+    for (let trial = 0; trial < 4; trial++) {
+      const since = performance.now();
+      await engine.read(engine.view(engine.matmul(a, a), [1]));
+      best = Math.max(best, (2 * size ** 3 * 1000) / Math.max(1e-3, performance.now() - since));
+    }
+    return best / 2;
+  });
+}
