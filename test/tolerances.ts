@@ -2,3 +2,43 @@
 
 /** Logits of a model against Hugging Face transformers in f32: max |difference| as a share of the largest |logit|. */
 export const FAMILY_LOGITS = 2e-4;
+
+// ---- engines against the reference
+
+/** |a - b| <= absolute + relative * |b| + ofLargest * max |b|, b the reference. */
+export interface Tolerance {
+  absolute?: number;
+  relative?: number;
+  ofLargest?: number;
+}
+
+/** a + f b with or without a fused multiply-add: one rounding of the product. */
+export const ADD_INTO: Tolerance = { ofLargest: 2 ** -23 };
+/** exp in f32 (some units in the last place); the absolute part is for results that underflow. */
+export const SILU: Tolerance = { relative: 2e-6, absolute: 1e-30 };
+/** f32 sums of up to 300 products in any order, where the reference has f64. */
+export const MATMUL: Tolerance = { ofLargest: 3e-6 };
+/** The same sums over up to 300 tokens. */
+export const GRAM: Tolerance = { ofLargest: 3e-6 };
+/** f64 sums in another order. */
+export const DOT: Tolerance = { relative: 1e-12, absolute: 1e-9 };
+/** f64 inside: what differs is the final rounding to f32 and, in the inverse, how errors of f64 grow. */
+export const FACTOR: Tolerance = { ofLargest: 2e-7 };
+/** An f32 sum of squares and a square root. */
+export const RMS_NORM: Tolerance = { ofLargest: 1e-6 };
+/** Two products and a sum in f32. */
+export const ROPE: Tolerance = { ofLargest: 2e-7 };
+/** Scores, exp and weighted sums in f32 over up to 300 positions. */
+export const ATTENTION: Tolerance = { ofLargest: 5e-6 };
+/** exp and log in f32; logits of 1e4 must not cost digits. */
+export const CROSS_ENTROPY: Tolerance = { relative: 2e-6, absolute: 2e-6 };
+/** A difference of sums near 1: the absolute part is what f32 leaves of a divergence near 0. */
+export const KL_DIVERGENCE: Tolerance = { relative: 1e-5, absolute: 2e-6 };
+/** f64 sums, rounded to f32 once. */
+export const SEGMENT_SUM: Tolerance = { relative: 2 ** -23, ofLargest: 1e-12 };
+/** Feedback of up to 130 columns in f32, against the same in f64, as a share of the largest weight. */
+export const SWEEP_FEEDBACK: Tolerance = { ofLargest: 5e-6 };
+/** Two choices of a sweep are a tie when their squared distances differ by less than this share of |x|^2. */
+export const SWEEP_TIE = 2e-5;
+/** A code of a sweep is a tie when w / scale is within this share of it (and of 1) from half-way. */
+export const CODE_TIE = 2e-5;
