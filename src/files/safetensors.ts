@@ -49,8 +49,9 @@ function readerOf(source: ByteSource, header: Header): TensorReader {
     names: [...header.tensors.keys()],
     info,
     readRange,
-    readRaw: (name) => readRange(name, 0, entryOf(name).bytes),
-    readF32: (name) => readAsF32(name, entryOf(name), source.name, (offset, length) => readRange(name, offset, length)),
+    readRaw: async (name) => readRange(name, 0, entryOf(name).bytes),
+    readF32: async (name) =>
+      readAsF32(name, entryOf(name), source.name, (offset, length) => readRange(name, offset, length)),
     close: () => source.close(),
   };
 }
