@@ -1,12 +1,9 @@
 import { readFile, stat } from "node:fs/promises";
 import { basename, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
 import { ioError, usageError } from "../errors.js";
 import { formatBytes } from "../report/format.js";
 import { parseCorpus } from "../text/corpus.js";
-
-/** The folder of the package: data/ and models/ are in it. The same from src/node and from dist/node. */
-export const packageFolder = fileURLToPath(new URL("../../", import.meta.url));
+import { packageFolder } from "./package.js";
 
 /** Texts that come with the package, by short name (data/README.md). */
 export const BUNDLED_TEXTS: Readonly<Record<string, string>> = {

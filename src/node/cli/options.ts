@@ -54,3 +54,33 @@ export function numberBetween(least: number, most: number): (text: string) => nu
     throw new InvalidArgumentError(`Expected a number from ${least} to ${most}.`);
   };
 }
+
+const SIZE_UNITS: Readonly<Record<string, number>> = {
+  "": 1,
+  kb: 1e3,
+  mb: 1e6,
+  gb: 1e9,
+  kib: 2 ** 10,
+  mib: 2 ** 20,
+  gib: 2 ** 30,
+};
+
+/** A parser of sizes: "500MB", "5GB", "2GiB", or bytes; at least `least`. */
+export function byteSize(least: number): (text: string) => number {
+  return (text) => {
+    const match = /^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i.exec(text);
+    const unit =
+      match &&
+      SIZE_UNITS[
+        match[2]
+          .toLowerCase()
+          .replace(/^([kmg])$/, "$1b")
+          .replace(/^b$/, "")
+      ];
+    if (!match || !unit) throw new InvalidArgumentError("Expected a size such as 500MB or 5GB.");
+    const bytes = Math.floor(Number(match[1]) * unit);
+    if (!Number.isSafeInteger(bytes) || bytes < least)
+      throw new InvalidArgumentError(`Expected at least ${least} bytes.`);
+    return bytes;
+  };
+}
