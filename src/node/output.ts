@@ -21,9 +21,9 @@ export interface OutputOptions {
 export async function createOutput(path: string, options: OutputOptions = {}): Promise<OutputFolder> {
   const target = resolve(path);
   const parent = dirname(target);
-  const owner = `${hostname().replace(/[^\w-]/g, "_")}-${process.pid}`;
-  const partial = `${target}.partial-${owner}`;
-  const replaced = `${target}.replaced-${owner}`;
+  const partial = `${target}.partial-${OWNER}${process.pid}`;
+  const replaced = `${target}.replaced-${OWNER}${process.pid}`;
+  if (inUse.has(partial)) throw usageError(`the output ${path} is being written already`);
   try {
     await mkdir(parent, { recursive: true });
     await cleanUp(target);
@@ -33,9 +33,9 @@ export async function createOutput(path: string, options: OutputOptions = {}): P
   } catch (error) {
     throw diskError(error, `the output ${path} could not be begun`);
   }
+  inUse.add(partial);
   const names = new Set<string>();
-  const openSinks = new Set<string>();
-  const discard = () => rm(partial, { recursive: true, force: true });
+  const handles = new Map<string, FileHandle>();
   return {
     async create(name) {
       checkPlainName(name, path);
@@ -48,18 +48,18 @@ export async function createOutput(path: string, options: OutputOptions = {}): P
       } catch (error) {
         throw diskError(error, `${shown} could not be created`);
       }
-      openSinks.add(name);
+      handles.set(name, handle);
       const sink = fileSink(handle, shown);
       return {
         write: (bytes) => sink.write(bytes),
         async close() {
           await sink.close();
-          openSinks.delete(name);
+          handles.delete(name);
         },
       };
     },
     async commit() {
-      if (openSinks.size > 0) throw ioError(`files of the output are still open: ${[...openSinks].join(", ")}`);
+      if (handles.size > 0) throw ioError(`files of the output are still open: ${[...handles.keys()].join(", ")}`);
       try {
         await syncFolder(partial);
         await replace(partial, target, replaced);
@@ -67,11 +67,22 @@ export async function createOutput(path: string, options: OutputOptions = {}): P
       } catch (error) {
         throw diskError(error, `the output ${path} could not be put in place`);
       }
+      inUse.delete(partial);
       await rm(replaced, { recursive: true, force: true });
     },
-    discard,
+    async discard() {
+      for (const handle of handles.values()) await handle.close().catch(() => {});
+      handles.clear();
+      if (inUse.delete(partial)) await rm(partial, { recursive: true, force: true });
+    },
   };
 }
+
+/** Marks names beside an output as this machine's; the process's number follows. */
+const OWNER = `${hostname().replace(/[^\w-]/g, "_")}-`;
+
+/** Outputs that this process is writing. */
+const inUse = new Set<string>();
 
 /** A sink over an open file; `close` syncs. Disk errors are "io" errors that name the file. */
 export function fileSink(handle: FileHandle, shown: string): ByteSink {
@@ -178,12 +189,11 @@ const megabytes = (bytes: number): string => `${Math.ceil(bytes / 1e6).toLocaleS
 
 /** Removes what killed runs of this machine left beside the target, and puts back a checkpoint that was being replaced. */
 async function cleanUp(target: string): Promise<void> {
-  const own = `${hostname().replace(/[^\w-]/g, "_")}-`;
   for (const { name } of (await listFolder(dirname(target))) ?? []) {
     for (const kind of [".partial-", ".replaced-"]) {
-      const prefix = basename(target) + kind + own;
+      const prefix = basename(target) + kind + OWNER;
       const pid = name.startsWith(prefix) ? Number(name.slice(prefix.length)) : Number.NaN;
-      if (!Number.isSafeInteger(pid) || pid <= 0 || isAlive(pid)) continue;
+      if (!Number.isSafeInteger(pid) || pid <= 0 || (pid !== process.pid && isAlive(pid))) continue;
       const path = join(dirname(target), name);
       if (kind === ".replaced-" && !(await listFolder(target))) await rename(path, target);
       else await rm(path, { recursive: true, force: true });
