@@ -12,12 +12,12 @@ export interface Tolerance {
   ofLargest?: number;
 }
 
-/** a + f b with or without a fused multiply-add: one rounding of the product. */
-export const ADD_INTO: Tolerance = { ofLargest: 2 ** -23 };
+/** a + f b with or without a fused multiply-add: one rounding of a product of up to 5, whatever is left of the sum. */
+export const ADD_INTO: Tolerance = { absolute: 2 ** -21 };
 /** exp in f32 (some units in the last place); the absolute part is for results that underflow. */
 export const SILU: Tolerance = { relative: 2e-6, absolute: 1e-30 };
-/** f32 sums of up to 300 products in any order, where the reference has f64. */
-export const MATMUL: Tolerance = { ofLargest: 3e-6 };
+/** f32 sums of up to 300 products in any order, where the reference has f64; the absolute part for sums that cancel. */
+export const MATMUL: Tolerance = { ofLargest: 3e-6, absolute: 1e-6 };
 /** The same sums over up to 300 tokens. */
 export const GRAM: Tolerance = { ofLargest: 3e-6 };
 /** f64 sums in another order. */
@@ -26,10 +26,10 @@ export const DOT: Tolerance = { relative: 1e-12, absolute: 1e-9 };
 export const FACTOR: Tolerance = { ofLargest: 2e-7 };
 /** An f32 sum of squares and a square root. */
 export const RMS_NORM: Tolerance = { ofLargest: 1e-6 };
-/** Two products and a sum in f32. */
-export const ROPE: Tolerance = { ofLargest: 2e-7 };
-/** Scores, exp and weighted sums in f32 over up to 300 positions. */
-export const ATTENTION: Tolerance = { ofLargest: 5e-6 };
+/** Two products of up to 5 and their sum in f32. */
+export const ROPE: Tolerance = { absolute: 2 ** -20 };
+/** Scores, exp and weighted sums in f32 over up to 300 positions; the absolute part for sums that cancel. */
+export const ATTENTION: Tolerance = { ofLargest: 5e-6, absolute: 1e-6 };
 /** exp and log in f32; logits of 1e4 must not cost digits. */
 export const CROSS_ENTROPY: Tolerance = { relative: 2e-6, absolute: 2e-6 };
 /** A difference of sums near 1: the absolute part is what f32 leaves of a divergence near 0. */
@@ -42,3 +42,7 @@ export const SWEEP_FEEDBACK: Tolerance = { ofLargest: 5e-6 };
 export const SWEEP_TIE = 2e-5;
 /** A code of a sweep is a tie when w / scale is within this share of it (and of 1) from half-way. */
 export const CODE_TIE = 2e-5;
+/** The reference, f64 inside, against the same in f64 elsewhere: the rounding of inputs and results to f32. */
+export const GOLDEN: Tolerance = { ofLargest: 3e-7 };
+/** A product of two rounded factors against what it should restore. */
+export const IDENTITY: Tolerance = { ofLargest: 2e-6 };

@@ -303,10 +303,13 @@ export function checkCrossEntropy(logits: Tensor, targets: Tensor): { rows: numb
   return { rows, columns };
 }
 
+/** [T, V] both; rows without elements are no distributions. */
 export function checkKlDivergence(reference: Tensor, logits: Tensor): { rows: number; columns: number } {
-  if (!isF32(reference, logits) || logits.shape.length !== 2 || !sameShape(reference.shape, logits.shape))
-    throw misfit("klDivergence", "twice f32 [T, V]", reference, logits);
-  return { rows: logits.shape[0], columns: logits.shape[1] };
+  const [rows, columns] = logits.shape;
+  const fits = logits.shape.length === 2 && sameShape(reference.shape, logits.shape) && (rows === 0 || columns > 0);
+  if (!isF32(reference, logits) || !fits)
+    throw misfit("klDivergence", "twice f32 [T, V] with V of at least 1", reference, logits);
+  return { rows, columns };
 }
 
 // ---- quantization

@@ -131,7 +131,11 @@ const MISUSES: Partial<Record<keyof Engine, Attempt[]>> = {
     (e, t) => e.crossEntropy(t(2, 3), t.ids(0)),
     (e, t) => e.crossEntropy(t(3), t.ids(0)),
   ],
-  klDivergence: [(e, t) => e.klDivergence(t(2, 3), t(3, 2)), (e, t) => e.klDivergence(t(3), t(3))],
+  klDivergence: [
+    (e, t) => e.klDivergence(t(2, 3), t(3, 2)),
+    (e, t) => e.klDivergence(t(3), t(3)),
+    (e, t) => e.klDivergence(t(3, 0), t(3, 0)),
+  ],
   nearestCodeword: [
     (e, t) => e.nearestCodeword(t(5, 4), t(3, 2)),
     (e, t) => e.nearestCodeword(t(5, 4), t(0, 4)),

@@ -154,7 +154,7 @@ const crossEntropy: Case[] = [
   tolerance: CROSS_ENTROPY,
 }));
 
-const klDivergence: Case[] = [...ROWS, [3, 0]].flatMap(([rows, columns]) =>
+const klDivergence: Case[] = [...ROWS, [0, 0]].flatMap(([rows, columns]) =>
   [
     ["near", 1, 0.01],
     ["apart", 1, 1],
