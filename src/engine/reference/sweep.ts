@@ -35,7 +35,10 @@ export const sweepOperations = (memory: EngineMemory): Pick<Engine, "vectorSweep
   },
 });
 
-/** w_j -= (w_i - q_i) feedback[i, j] for all j > i; running, decoded [I, rows]. */
+/**
+ * w_j -= (w_i - q_i) feedback[i, j] for all j > i, each difference and product rounded to f32 so that all engines choose alike;
+ * running, decoded [I, rows].
+ */
 export function feedBack(
   running: Float32Array,
   decoded: Float32Array,
@@ -47,6 +50,6 @@ export function feedBack(
   for (let j = i + 1; j < columns; j++) {
     const factor = feedback[i * columns + j];
     for (let row = 0; row < rows; row++)
-      running[j * rows + row] -= Math.fround(running[i * rows + row] - decoded[i * rows + row]) * factor;
+      running[j * rows + row] -= Math.fround(Math.fround(running[i * rows + row] - decoded[i * rows + row]) * factor);
   }
 }

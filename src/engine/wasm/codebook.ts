@@ -1,5 +1,5 @@
-import { usageError } from "../../errors.js";
 import type { F32, I32 } from "../../tensor/index.js";
+import { checkIndexValues, checkNearestCodeword, checkSegmentSum } from "../check.js";
 import type { Engine } from "../engine.js";
 import type { WasmContext } from "./context.js";
 
@@ -35,83 +35,72 @@ export function codebookBlocks({ runtime, address }: WasmContext, codebook: F32)
   return blocks;
 }
 
+/** Addresses and extents of a search from a guess. */
+interface GuessedSearch {
+  vectors: number;
+  codebook: number;
+  blocks: number;
+  guess: number;
+  n: number;
+  v: number;
+  codewords: number;
+  indices: number;
+  distances: number;
+}
+
+/** Assignment and sums of k-means (assembly/codebook.ts and neighbor.ts). */
 export function codebookOperations(context: WasmContext): Pick<Engine, "nearestCodeword" | "segmentSum"> {
   const { runtime, address } = context;
 
   function nearestCodeword(vectors: F32, codebook: F32, previous?: I32): { indices: I32; distances: F32 } {
-    const [n, v] = vectors.shape;
-    const [codewords] = codebook.shape;
-    if (
-      vectors.shape.length !== 2 ||
-      codebook.shape.length !== 2 ||
-      codebook.shape[1] !== v ||
-      (previous && previous.size !== n)
-    )
-      throw usageError(
-        `nearestCodeword: expected vectors [n, v], a codebook [C, v]${previous ? " and previous [n]" : ""}, got ` +
-          [vectors, codebook, ...(previous ? [previous] : [])].map(({ shape }) => `[${shape}]`).join(", "),
-      );
-    if (n > 0 && codewords === 0) throw usageError(`nearestCodeword: ${n} vectors and no codeword`);
+    const { count: n, vectorLength: v, codewords } = checkNearestCodeword(vectors, codebook, previous);
+    const from = { vectors: address(vectors), codebook: address(codebook), guess: previous && address(previous) };
     const indices = context.empty([n], "i32");
     const distances = context.empty([n]);
-    if (n === 0) return { indices, distances };
+    if (n === 0 || v === 0) {
+      context.view(indices).fill(0);
+      context.view(distances).fill(0);
+      return { indices, distances };
+    }
     const blocks = codebookBlocks(context, codebook);
+    const to = { indices: address(indices), distances: address(distances) };
     try {
-      if (previous && guessPays(n, v, codewords))
-        searchFromGuess(vectors, codebook, blocks, previous, indices, distances);
-      else search(vectors, codebook, blocks, indices, distances);
+      if (from.guess !== undefined && guessPays(n, v, codewords))
+        searchFromGuess({ ...from, guess: from.guess, blocks, n, v, codewords, ...to });
+      else {
+        const args = [from.vectors, from.codebook, blocks, n, v, codewords, to.indices, to.distances];
+        const grain = Math.ceil(2 ** 15 / (VECTORS_PER_UNIT * codewords));
+        runtime.run("nearestCodeword", Math.ceil(n / VECTORS_PER_UNIT), grain, args, searchScratch(v));
+      }
     } finally {
       runtime.release(blocks);
     }
     return { indices, distances };
   }
 
-  function search(vectors: F32, codebook: F32, blocks: number, indices: I32, distances: F32): void {
-    const [n, v] = vectors.shape;
-    const [codewords] = codebook.shape;
-    const args = [address(vectors), address(codebook), blocks, n, v, codewords, address(indices), address(distances)];
-    const grain = Math.ceil(2 ** 15 / (VECTORS_PER_UNIT * codewords));
-    runtime.run("nearestCodeword", Math.ceil(n / VECTORS_PER_UNIT), grain, args, searchScratch(v));
-  }
-
-  function searchFromGuess(
-    vectors: F32,
-    codebook: F32,
-    blocks: number,
-    guess: I32,
-    indices: I32,
-    distances: F32,
-  ): void {
-    const [n, v] = vectors.shape;
-    const [codewords] = codebook.shape;
+  /** Groups the vectors by their guess and searches each group on its own: assembly/neighbor.ts. */
+  function searchFromGuess(search: GuessedSearch): void {
+    const { n, v, codewords } = search;
     const size = Math.max(8192, Math.ceil(n / 32));
     const chunks = Math.ceil(n / size);
     runtime.withTemporary(4 * (chunks * codewords + codewords + 1 + n), (counts) => {
       const firsts = counts + 4 * chunks * codewords;
       const order = firsts + 4 * (codewords + 1);
-      const sorting = [address(guess), n, codewords, size, chunks, counts, firsts, order];
+      const sorting = [search.guess, n, codewords, size, chunks, counts, firsts, order];
       runtime.run("guessCount", chunks, 1, sorting);
       runtime.run("guessPlace", 1, 1, sorting);
       runtime.run("guessScatter", chunks, 1, sorting);
-      const inputs = [address(vectors), address(codebook), blocks, v, codewords, firsts, order];
-      const grain = Math.ceil((codewords * 256) / n);
-      runtime.run(
-        "nearestNeighbor",
-        codewords,
-        grain,
-        [...inputs, address(indices), address(distances)],
-        neighborScratch(v, codewords),
-      );
+      const inputs = [search.vectors, search.codebook, search.blocks, v, codewords, firsts, order];
+      const args = [...inputs, search.indices, search.distances];
+      const grain = Math.ceil((256 * codewords) / n);
+      runtime.run("nearestNeighbor", codewords, grain, args, neighborScratch(v, codewords));
     });
   }
 
   function segmentSum(vectors: F32, weights: F32, indices: I32, segments: number): { sums: F32; totals: F32 } {
-    const [n, v] = vectors.shape;
-    if (vectors.shape.length !== 2 || weights.size !== n || indices.size !== n)
-      throw usageError(
-        `segmentSum: expected vectors [n, v], weights [n] and indices [n], got ` +
-          [vectors, weights, indices].map(({ shape }) => `[${shape}]`).join(", "),
-      );
+    const { count: n, vectorLength: v } = checkSegmentSum(vectors, weights, indices, segments);
+    const inputs = [vectors, weights, indices].map(address);
+    checkIndexValues("segmentSum", context.view(indices), segments);
     const sums = context.empty([segments, v]);
     const totals = context.empty([segments]);
     if (segments === 0) return { sums, totals };
@@ -120,7 +109,6 @@ export function codebookOperations(context: WasmContext): Pick<Engine, "nearestC
     const chunks = Math.max(1, Math.min(32, Math.floor(n / (4 * segments)), Math.floor(PARTIAL_BYTES / bytes)));
     const size = Math.ceil(n / chunks);
     runtime.withTemporary(bytes * chunks, (partial) => {
-      const inputs = [vectors, weights, indices].map(address);
       runtime.run("segmentPartial", chunks, 1, [...inputs, n, v, segments, size, partial]);
       runtime.run("segmentReduce", segments, 4096, [partial, chunks, segments, v, address(sums), address(totals)]);
     });

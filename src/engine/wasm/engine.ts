@@ -1,12 +1,15 @@
 import type { Engine } from "../engine.js";
+import { affineOperations } from "./affine.js";
 import { codebookOperations } from "./codebook.js";
 import type { WasmContext } from "./context.js";
 import { decoderOperations } from "./decoder.js";
 import { elementwiseOperations } from "./elementwise.js";
+import { factorOperations } from "./factor.js";
 import { matrixOperations } from "./matrix.js";
 import { WasmMemory } from "./memory.js";
 import type { ProductLibrary } from "./product.js";
 import { hasRelaxedSimd, WasmRuntime } from "./runtime.js";
+import { sweepOperations } from "./sweep.js";
 import type { WorkerSpawner } from "./worker.js";
 
 export interface WasmEngineOptions {
@@ -46,5 +49,8 @@ export async function createWasmEngine(options: WasmEngineOptions = {}): Promise
     ...matrixOperations(context, library),
     ...decoderOperations(context),
     ...codebookOperations(context),
+    ...sweepOperations(context),
+    ...affineOperations(context),
+    ...factorOperations(context),
   });
 }

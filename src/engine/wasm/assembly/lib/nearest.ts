@@ -184,7 +184,7 @@ function scanAny(v: i32, lanes: usize, codebook: usize, codewords: i32, best: us
   v128.store(best, where, 32);
 }
 
-/** First codeword of a run whose distance to x is `least`; 0 when there is none (NaN). */
+/** First codeword of a run whose distance to x is `least`. */
 // @ts-ignore: decorator
 @inline
 function resolve(V: i32, v: i32, x: usize, blocks: usize, run: i32, least: f32): i32 {
@@ -192,8 +192,7 @@ function resolve(V: i32, v: i32, x: usize, blocks: usize, run: i32, least: f32):
   const target = f32x4.splat(least);
   const low = i32x4.bitmask(f32x4.eq(blockDistances(V, v, x, first), target));
   const high = i32x4.bitmask(f32x4.eq(blockDistances(V, v, x, first + (<usize>v << 4)), target));
-  const mask = low | (high << 4);
-  return mask == 0 ? 0 : (run << 3) + ctz(mask);
+  return (run << 3) + ctz(low | (high << 4));
 }
 
 /** Four vectors to four lanes of [v][8]. */
@@ -264,8 +263,14 @@ function run(
       const slot = best + (<usize>k << 2);
       const least = load<f32>(slot);
       const out = <usize>(at + k) << 2;
-      store<i32>(indices + out, resolve(V, v, vectors, blocks, load<i32>(slot, 32), least));
-      store<f32>(distances + out, least);
+      if (least < Infinity) {
+        store<i32>(indices + out, resolve(V, v, vectors, blocks, load<i32>(slot, 32), least));
+        store<f32>(distances + out, least);
+      } else {
+        // nothing is nearer than infinity: the first codeword, however far
+        store<i32>(indices + out, 0);
+        store<f32>(distances + out, f32x4.extract_lane(blockDistances(V, v, vectors, blocks), 0));
+      }
       vectors += bytes;
     }
   }
