@@ -46,3 +46,20 @@ export const CODE_TIE = 2e-5;
 export const GOLDEN: Tolerance = { ofLargest: 3e-7 };
 /** A product of two rounded factors against what it should restore. */
 export const IDENTITY: Tolerance = { ofLargest: 2e-6 };
+
+// ---- quantization methods against numpy, scikit-learn and algebra
+
+/** U with H^-1 = U^T U from f32 factors against numpy's f64, as a share of its largest entry. */
+export const INVERSE_FACTOR: Tolerance = { ofLargest: 5e-6 };
+/** E[x x^T] and E[(x_full - x) x^T] over some hundred tokens in f32. */
+export const STATISTICS: Tolerance = { ofLargest: 2e-6 };
+/** W (I + a D H^-1) by f32 products through U, against f64. */
+export const CORRECTED: Tolerance = { ofLargest: 2e-5 };
+/** Centroids of converged k-means: f32 distances and vectors against f64. */
+export const CENTROIDS: Tolerance = { ofLargest: 1e-5 };
+/** Objective of converged k-means against scikit-learn's from the same start, as a share. */
+export const KMEANS_OBJECTIVE = 1e-5;
+/** Least-squares centroids by conjugate gradients against a direct solution, as a share of the largest. */
+export const LEAST_SQUARES: Tolerance = { ofLargest: 1e-4 };
+/** A loss or an objective that must not rise may do so by the rounding of its sum. */
+export const NOT_RAISED = 1e-6;
