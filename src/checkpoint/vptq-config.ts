@@ -18,7 +18,7 @@ export interface VptqSetting {
   /** There may be an outlier codebook for no columns. */
   outliers?: { columns: number; vectorLength: number; codewords: number };
   groups: number;
-  /** Columns of a group; the last may be shorter, and is then padded. */
+  /** Columns of a group. GPTQModel's last group may be shorter, and is then padded. */
   groupColumns: number;
   norm: boolean;
   order: boolean;
@@ -126,6 +126,7 @@ function layerSetting(value: unknown, module: string, where: string): VptqSettin
     },
     raw,
     raw.outlier_size,
+    false,
     `${where}: layer ${module}`,
   );
 }
@@ -166,6 +167,7 @@ function flatSetting(
     },
     raw,
     outliers,
+    true,
     `${where}: layer ${module}`,
   );
 }
@@ -179,6 +181,7 @@ function checkSetting(
   setting: VptqSetting,
   raw: { norm_dim?: number | null; vector_quant_dim?: string | null },
   outlierColumns: number,
+  mayPad: boolean,
   label: string,
 ): VptqSetting {
   const { rows, columns, vectorLength, codewords, residual, outliers, groups, groupColumns } = setting;
@@ -202,10 +205,11 @@ function checkSetting(
     throw formatError(`${label}: outlier_size is ${outlierColumns}, but there is no outlier codebook`);
   }
   const grouped = columns - outlierColumns;
-  const isCovered = Number.isInteger(groupColumns) && groupColumns >= 1 && groups * groupColumns >= grouped;
-  if (grouped < 1 || !isCovered || (groups - 1) * groupColumns >= grouped) {
+  const covered = groups * groupColumns;
+  const isWhole = Number.isInteger(groupColumns) && groupColumns >= 1 && grouped >= 1;
+  if (!isWhole || (mayPad ? covered < grouped : covered !== grouped)) {
     throw formatError(
-      `${label}: ${outlierColumns} outlier columns and ${groups} groups of ${groupColumns} do not cover ${columns} columns`,
+      `${label}: ${outlierColumns} outlier columns and ${groups} groups of ${groupColumns} do not make ${columns} columns`,
     );
   }
   return setting;

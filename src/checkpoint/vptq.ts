@@ -177,7 +177,7 @@ function segmentsOf(setting: VptqSetting): CodebookShape["segments"] {
   const { outliers, groups, groupColumns, vectorLength, codewords, residual, columns } = setting;
   const outlierColumns = outliers?.columns ?? 0;
   const segments = Array.from({ length: groups }, (_, g) => ({
-    columns: Math.min(groupColumns, columns - outlierColumns - g * groupColumns),
+    columns: Math.max(0, Math.min(groupColumns, columns - outlierColumns - g * groupColumns)),
     vectorLength,
     codewords: residual > 0 ? [codewords, residual] : [codewords],
   }));
@@ -225,7 +225,7 @@ async function readGroups(
   const next = await indexStream(tensors, setting);
   const segments: CodebookSegmentRecord[] = [];
   for (let g = 0; g < groups; g++) {
-    const begin = firstColumn + g * groupColumns;
+    const begin = Math.min(columns, firstColumn + g * groupColumns);
     const end = Math.min(columns, begin + groupColumns);
     const width = end - begin;
     const main = new Uint16Array(vectorRows * width);

@@ -104,3 +104,15 @@ describe("layers packed and decoded by the vptq package", async () => {
     expect(recordBits(record, "vptq").total).toBe(8 * bytes);
   });
 });
+
+describe("layers as GPTQModel writes them", async () => {
+  const cases = goldenJson("gptqmodel.json") as Record<string, { features: [number, number]; config: JsonObject }>;
+  const tensors = await goldenTensors("gptqmodel.safetensors");
+
+  it.each(Object.keys(cases))("%s: the weights are the same", async (name) => {
+    const { features, config } = cases[name];
+    const { setting } = vptqSettings({ quantization_config: config }, "config.json", () => features);
+    const record = await vptqLayout.read(layerTensors(tensors, name), setting(name) ?? expect.unreachable());
+    expect(dequantize(record)).toEqual(await tensors.readF32(`expected.${name}.weight`));
+  });
+});
