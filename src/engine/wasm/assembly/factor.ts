@@ -272,8 +272,6 @@ function solveRow(row: usize, i: i32, first: i32, start: i32, group: usize, colu
   const d = f64x2.splat(pivot);
   v128.store(at, f64x2.div(f64x2.neg(s), d));
   v128.store(at, f64x2.div(f64x2.neg(t), d), 16);
-  if (i < column + 4) {
-    // the diagonal is among the four, and zeros right of it
-    for (let j = i; j < column + 4; j++) store<f64>(at + (<usize>(j - column) << 3), j == i ? 1 / pivot : 0);
-  }
+  // the diagonal, and zeros right of it
+  for (let j = max(i, column); j < column + 4; j++) store<f64>(at + (<usize>(j - column) << 3), j == i ? 1 / pivot : 0);
 }
