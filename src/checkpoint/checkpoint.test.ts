@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { BitwrightError } from "../errors.js";
 import type { Folder } from "../files/folder.js";
@@ -459,5 +460,37 @@ describe("opening a checkpoint", () => {
         expect(await checkpoint.weights.read(`${name}.weight`, [rows, columns]), what).toEqual(dequantize(record));
       }
     }
+  });
+
+  it("gives typed errors only, whatever quantization_config says", async () => {
+    const files = await Promise.all([published(), quantized((rows, columns) => affineRecord(rows, columns))]);
+    const word = fc.constantFrom(
+      ...["config_for_layers", "shared_layer_config", "layers", "q_proj", "vector_lens", "num_centroids", "group_num"],
+      ...["enable_norm", "enable_perm", "__proto__", "constructor", "version", "model.layers.0.self_attn.q_proj"],
+    );
+    const { json } = fc.letrec<{ json: unknown }>((tie) => ({
+      json: fc.oneof(
+        { maxDepth: 4 },
+        fc.constantFrom<unknown>(null, true, 1, 0, -1, 1e300, "x", [-1, 4], [4, 8]),
+        fc.dictionary(word, tie("json"), { maxKeys: 4, noNullPrototype: true }),
+        fc.array(tie("json"), { maxLength: 3 }),
+      ),
+    }));
+    await fc.assert(
+      fc.asyncProperty(fc.dictionary(word, json, { noNullPrototype: true }), fc.boolean(), async (value, ours) => {
+        const folder = await changed(files[ours ? 1 : 0].output, (config) => {
+          config.quantization_config = { version: 1, ...value, quant_method: ours ? "bitwright" : "vptq" };
+        });
+        try {
+          const checkpoint = await openCheckpointModel(folder);
+          for (const { name, shape } of checkpoint.layers) {
+            await checkpoint.weights.read(`${name}.weight`, [shape.rows, shape.columns]);
+          }
+        } catch (error) {
+          expect(error).toBeInstanceOf(BitwrightError);
+        }
+      }),
+      { numRuns: 300 },
+    );
   });
 });

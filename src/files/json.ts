@@ -18,12 +18,31 @@ export function decodeText(bytes: Uint8Array, where: string): string {
   }
 }
 
+/** Deepest nesting of a JSON file: JSON.parse has no bound, but whatever walks or writes its result recurses. */
+const DEPTH = 200;
+
 export function parseJson(text: string, where: string): unknown {
+  checkDepth(text, where);
   try {
     return JSON.parse(text) as unknown;
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message.slice(0, 200) : "";
     throw formatError(`${where} is not JSON: ${reason}`, "the file may be truncated: fetch it again");
+  }
+}
+
+function checkDepth(text: string, where: string): void {
+  let depth = 0;
+  let inString = false;
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (inString) {
+      if (code === 0x5c) i++;
+      else if (code === 0x22) inString = false;
+    } else if (code === 0x22) inString = true;
+    else if (code === 0x7b || code === 0x5b) {
+      if (++depth > DEPTH) throw formatError(`${where} is JSON nested more than ${DEPTH} deep`);
+    } else if (code === 0x7d || code === 0x5d) depth--;
   }
 }
 
