@@ -238,7 +238,11 @@ function neighborList(
   const total = <usize>blockCount(codewords);
   for (let block: usize = 0; block < total; block++) {
     const at = blocks + ((block * <usize>v) << 4);
-    const d = v == 4 ? blockDistances(4, v, center, at) : blockDistances(0, v, center, at);
+    let d: v128;
+    if (v == 4) d = blockDistances(4, v, center, at);
+    else if (v == 6) d = blockDistances(6, v, center, at);
+    else if (v == 8) d = blockDistances(8, v, center, at);
+    else d = blockDistances(0, v, center, at);
     let mask = i32x4.bitmask(f32x4.le(d, limit));
     if (mask == 0) continue;
     v128.store(counts, d);
