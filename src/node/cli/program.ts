@@ -9,10 +9,19 @@ import { addEval } from "./commands/eval.js";
 import { addGenerate } from "./commands/generate.js";
 import { addInspect } from "./commands/inspect.js";
 import { addLogits } from "./commands/logits.js";
+import { addQuantize } from "./commands/quantize.js";
 import type { CommonOptions } from "./options.js";
 import { createTerminal, type Terminal } from "./terminal.js";
 
-const COMMANDS: readonly AddCommand[] = [addEval, addGenerate, addInspect, addDequantize, addLogits, addDoctor];
+const COMMANDS: readonly AddCommand[] = [
+  addQuantize,
+  addEval,
+  addGenerate,
+  addInspect,
+  addDequantize,
+  addLogits,
+  addDoctor,
+];
 
 /** 0 done, 1 failed, 2 bad use, 130 stopped by Ctrl-C (128 + SIGINT). */
 export const EXIT = { done: 0, failed: 1, usage: 2, stopped: 130 } as const;
@@ -28,7 +37,7 @@ With --json every command prints one JSON document to standard output and nothin
 
 Begin with:
   $ bitwright doctor
-  $ bitwright inspect models/wiki-7m
+  $ bitwright quantize models/wiki-7m -o wiki-2bit
   $ bitwright eval models/wiki-7m --text wikitext2`;
 
 export interface Streams {
