@@ -2,7 +2,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { expectedLogits, fixtureConfig, fixtureWeights } from "../../test/golden/families/fixtures.js";
 import { createReferenceEngine } from "../engine/reference/index.js";
 import { type Decoder, openDecoder } from "../model/decoder.js";
-import { type EvaluationEvent, evaluate } from "./evaluate.js";
+import { type EvaluationEvent, evaluate, evaluateAll } from "./evaluate.js";
 
 const engine = createReferenceEngine();
 afterEach(() => expect(engine.liveBytes()).toBe(0));
@@ -70,6 +70,16 @@ describe("evaluate", () => {
     against.close();
     expect({ ...pieces, seconds: 0 }).toEqual({ ...whole, seconds: 0 });
     expect(whole.againstPerplexity).toBe(single.perplexity);
+  });
+
+  it("gives several models what each gets alone", async () => {
+    const [first, second, against] = [await open("llama-gqa-llama3-tied"), await open("qwen3"), await open(FIXTURE)];
+    const together = await evaluateAll([first, second], windows, { against });
+    const alone = [await evaluate(first, windows, { against }), await evaluate(second, windows, { against })];
+    for (const decoder of [first, second, against]) decoder.close();
+    expect(together.map((result) => ({ ...result, seconds: 0 }))).toEqual(
+      alone.map((result) => ({ ...result, seconds: 0 })),
+    );
   });
 
   it("finds nothing lost between a model and itself", async () => {

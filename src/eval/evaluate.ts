@@ -16,10 +16,12 @@ export interface EvaluationOptions {
   slabBytes?: number;
 }
 
-/** A window is done; the perplexity is that of all windows so far. */
+/** A window is done; the perplexity is the model's over its windows so far. */
 export interface EvaluationEvent {
   type: "window";
-  /** Windows done. */
+  /** Index of the model, 0 where there is one. */
+  model: number;
+  /** Windows done, of all models. */
   done: number;
   windows: number;
   perplexity: number;
@@ -40,6 +42,7 @@ export interface Evaluation {
   topAgreement?: number;
   /** The other model's perplexity; with `against`. */
   againstPerplexity?: number;
+  /** Of this model; the other model's share is in it where there is no third. */
   seconds: number;
 }
 
@@ -53,69 +56,112 @@ export async function evaluate(
   windows: readonly Int32Array[],
   options: EvaluationOptions = {},
 ): Promise<Evaluation> {
+  const [evaluation] = await evaluateAll([decoder], windows, options);
+  return evaluation;
+}
+
+/** `evaluate` for several models on one engine; the model that they are compared with runs once for all of them. */
+export async function evaluateAll(
+  decoders: readonly Decoder[],
+  windows: readonly Int32Array[],
+  options: EvaluationOptions = {},
+): Promise<Evaluation[]> {
   const { against, onEvent, signal, hiddenBudget = 256 * 2 ** 20, slabBytes } = options;
-  const { engine } = decoder;
-  if (against) requireComparable(decoder, against);
+  if (against) for (const decoder of decoders) requireComparable(decoder, against);
   if (windows.some((window) => window.length < 2)) throw usageError("a window needs at least 2 tokens to predict one");
   const startedAt = performance.now();
-  const loss: Loss = noLoss();
-  const fullLoss: Loss = noLoss();
-  const divergence: Divergence = noDivergence();
+  const elapsed = () => (performance.now() - startedAt) / 1000;
+  const scores = decoders.map((decoder) => ({ decoder, score: new Score(decoder, against, slabBytes), seconds: 0 }));
+  const total = windows.length * decoders.length;
   let done = 0;
+  for (const group of groupsOf(windows, against, hiddenBudget)) {
+    const fullHidden = against && (await hiddenStatesOf(against, group, signal));
+    for (const [model, entry] of scores.entries()) {
+      const since = elapsed();
+      await entry.decoder.runWindows(
+        group,
+        async (index, hidden) => {
+          await entry.score.add(group[index], hidden, fullHidden?.[index]);
+          done++;
+          const remainingSeconds = (elapsed() / done) * (total - done);
+          const perplexity = perplexityOf(entry.score.loss);
+          onEvent?.({
+            type: "window",
+            model,
+            done,
+            windows: total,
+            perplexity,
+            elapsedSeconds: elapsed(),
+            remainingSeconds,
+          });
+        },
+        { signal },
+      );
+      entry.seconds += elapsed() - since;
+    }
+  }
+  const seconds = (own: number): number => (decoders.length === 1 ? elapsed() : own);
+  return scores.map((entry) => ({ ...entry.score.result(), windows: windows.length, seconds: seconds(entry.seconds) }));
+}
 
-  const score = async (window: Int32Array, hidden: F32, fullHidden: Float32Array | undefined): Promise<void> => {
-    const full = fullHidden && engine.upload(fullHidden, [1, window.length, against!.config.hidden], "f32");
+/** The sums of one model over the windows so far. */
+class Score {
+  readonly loss: Loss = noLoss();
+  private readonly fullLoss: Loss = noLoss();
+  private readonly divergence: Divergence = noDivergence();
+
+  constructor(
+    private readonly decoder: Decoder,
+    private readonly against: Decoder | undefined,
+    private readonly slabBytes: number | undefined,
+  ) {}
+
+  /** A window [T] with its hidden states [1, T, D] and the other model's, on the host. */
+  async add(window: Int32Array, hidden: F32, fullHidden: Float32Array | undefined): Promise<void> {
+    const { decoder, against, loss, fullLoss, divergence } = this;
+    const { engine } = decoder;
+    const width = against?.config.hidden ?? 0;
+    const full = fullHidden && engine.upload(fullHidden, [1, window.length, width], "f32");
     await forEachSlab(
       decoder,
       hidden,
       async (logits, begin) => {
-        const targets = engine.upload(window.slice(begin + 1, begin + 1 + logits.shape[0]), [logits.shape[0]], "i32");
+        const [rows] = logits.shape;
+        const targets = engine.upload(window.slice(begin + 1, begin + 1 + rows), [rows], "i32");
         await addLosses(engine, loss, logits, targets);
         if (!full || !against) return;
-        const width = against.config.hidden;
-        const reference = await against.head(engine.view(full, [logits.shape[0], width], begin * width));
+        const reference = await against.head(engine.view(full, [rows, width], begin * width));
         await addLosses(engine, fullLoss, reference, targets);
         await addDivergence(engine, divergence, reference, logits);
       },
-      slabBytes,
+      this.slabBytes,
     );
-    done++;
-    if (!Number.isFinite(loss.sum) || !Number.isFinite(divergence.sum)) {
-      throw numericError(
-        `the logits of window ${done - 1} are not finite`,
-        "the weights are damaged, or too large for 32-bit arithmetic",
-      );
-    }
-    const elapsedSeconds = (performance.now() - startedAt) / 1000;
-    onEvent?.({
-      type: "window",
-      done,
-      windows: windows.length,
-      perplexity: perplexityOf(loss),
-      elapsedSeconds,
-      remainingSeconds: (elapsedSeconds / done) * (windows.length - done),
-    });
-  };
-
-  for (const group of groupsOf(windows, against, hiddenBudget)) {
-    const fullHidden: Float32Array[] = [];
-    await against?.runWindows(
-      group,
-      async (window, hidden) => {
-        fullHidden[window] = await engine.read(hidden);
-      },
-      { signal },
-    );
-    await decoder.runWindows(group, (window, hidden) => score(group[window], hidden, fullHidden[window]), { signal });
+    full?.dispose();
+    if (Number.isFinite(loss.sum) && Number.isFinite(divergence.sum)) return;
+    throw numericError("the model's logits are not finite", "its weights are damaged, or too large for f32 arithmetic");
   }
-  return {
-    perplexity: perplexityOf(loss),
-    loss: loss.sum / loss.tokens,
-    tokens: loss.tokens,
-    windows: windows.length,
-    ...(against ? { ...meanDivergence(divergence), againstPerplexity: perplexityOf(fullLoss) } : {}),
-    seconds: (performance.now() - startedAt) / 1000,
-  };
+
+  result(): Omit<Evaluation, "windows" | "seconds"> {
+    const { loss, fullLoss, divergence } = this;
+    return {
+      perplexity: perplexityOf(loss),
+      loss: loss.sum / loss.tokens,
+      tokens: loss.tokens,
+      ...(this.against ? { ...meanDivergence(divergence), againstPerplexity: perplexityOf(fullLoss) } : {}),
+    };
+  }
+}
+
+async function hiddenStatesOf(decoder: Decoder, windows: readonly Int32Array[], signal: AbortSignal | undefined) {
+  const states: Float32Array[] = [];
+  await decoder.runWindows(
+    windows,
+    async (window, hidden) => {
+      states[window] = await decoder.engine.read(hidden);
+    },
+    { signal },
+  );
+  return states;
 }
 
 /** Runs of windows that the other model's hidden states of fit the budget; all windows when there is no other model. */

@@ -1,1 +1,1 @@
-export { type Evaluation, type EvaluationEvent, type EvaluationOptions, evaluate } from "./evaluate.js";
+export { type Evaluation, type EvaluationEvent, type EvaluationOptions, evaluate, evaluateAll } from "./evaluate.js";
