@@ -31,7 +31,12 @@ export interface PreparedJob {
  * Opens a model, its tokenizer and the calibration text (a file or a bundled name), and plans every linear. The caller closes
  * the model. Throws "usage" for a recipe that does not fit.
  */
-export async function prepareJob(path: string, input: RecipeInput, calibration: string): Promise<PreparedJob> {
+export async function prepareJob(
+  path: string,
+  input: RecipeInput,
+  calibration: string,
+  layout?: RecordLayout,
+): Promise<PreparedJob> {
   const words = resolveRecipe(input);
   const folder = await openFolder(path);
   const model = await openCheckpointModel(folder);
@@ -43,7 +48,7 @@ export async function prepareJob(path: string, input: RecipeInput, calibration: 
       read = { name, tokens: (await openTokenizer(folder)).encode(text) };
     }
     const recipe = fitRecipe(input, model.model, read?.tokens.length);
-    const planned = planOf(model.model, recipe);
+    const planned = planOf(model.model, recipe, layout);
     return { model, recipe, planned, totals: planTotals(planned), calibration: read };
   } catch (error) {
     await model.close();

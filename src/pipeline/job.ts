@@ -67,10 +67,11 @@ export function fitRecipe(input: RecipeInput, config: ModelConfig, tokens: numbe
 }
 
 /** Every linear of a model's blocks, planned. */
-export function planOf(config: ModelConfig, recipe: Recipe): PlannedLinear[] {
+export function planOf(config: ModelConfig, recipe: Recipe, layout?: RecordLayout): PlannedLinear[] {
   return planModel(
     Array.from({ length: config.layers }, (_, block) => blockLinears(config, block)),
     recipe,
+    layout,
   );
 }
 
@@ -93,7 +94,7 @@ export async function quantize(
       );
     }
     const recipe = fitRecipe(input, model.model, options.calibration?.length);
-    const planned = planOf(model.model, recipe);
+    const planned = planOf(model.model, recipe, options.layout);
     if (planned.every(({ plan }) => plan.method === "keep")) {
       throw usageError("the recipe keeps every linear as it is", "remove a `keep` from its overrides");
     }
@@ -109,6 +110,7 @@ export async function quantize(
         recipe,
         windows,
         journal,
+        layout: options.layout,
         resume: options.resume ?? false,
         activationMemory: options.activationMemory,
         createSpill: options.createSpill,

@@ -1,6 +1,7 @@
 import { usageError } from "../errors.js";
 import type { LinearSpec } from "../model/block.js";
 import { type RecordLayout, type RecordShape, shapeBits } from "../quant/bits.js";
+import type { VptqScheme } from "../quant/vptq/scheme.js";
 import { type LinearPlan, matches, planFor, type Recipe } from "./recipe.js";
 
 // What a job will do before it does it: per linear the bits and the work, in total the memory. Nothing here touches weights.
@@ -55,15 +56,18 @@ function plannedShape({ rows, columns, bias }: LinearSpec, plan: Exclude<LinearP
   };
 }
 
-/** The published layout holds one residual codebook a linear and no row scales; everything else goes into our own. */
+/** The published VPTQ layout where it holds every record (see `accepts` in checkpoint/vptq.ts), else our own. */
 export function plannedLayout(planned: { plan: LinearPlan }[]): RecordLayout {
-  const fits = planned.every(
-    ({ plan }) =>
-      plan.method === "keep" ||
-      (plan.method === "vptq" && plan.scheme.norm !== "row" && plan.scheme.residuals.length <= 1),
-  );
-  return fits ? "vptq" : "bitwright";
+  return planned.every(({ plan }) => plan.method === "keep" || (plan.method === "vptq" && isPublished(plan.scheme)))
+    ? "vptq"
+    : "bitwright";
 }
+
+const isPublished = ({ norm, residuals, codebook, outliers }: VptqScheme): boolean =>
+  norm !== "row" &&
+  residuals.length <= 1 &&
+  residuals.every((size) => size <= codebook) &&
+  (outliers === undefined || outliers.vectorLength > 1);
 
 /** Rough operation counts, for estimates of time only. */
 function plannedOperations(rows: number, columns: number, plan: LinearPlan): number {
@@ -76,10 +80,10 @@ function plannedOperations(rows: number, columns: number, plan: LinearPlan): num
   return factor + sweep * (2 + scheme.residuals.length + 14 * scheme.refine) + pairs * (15 + 2 * scheme.refine);
 }
 
-/** Plans every linear of the model. Refuses overrides that match nothing and codebooks that cannot be filled. */
-export function planModel(blocks: LinearSpec[][], recipe: Recipe): PlannedLinear[] {
+/** Plans every linear of the model, its bits counted in the layout wanted or else in `plannedLayout`. Refuses overrides that match nothing and codebooks that cannot be filled. */
+export function planModel(blocks: LinearSpec[][], recipe: Recipe, wanted?: RecordLayout): PlannedLinear[] {
   const planned: PlannedLinear[] = [];
-  const layout = plannedLayout(blocks.flat().map((spec) => ({ plan: planFor(recipe, spec.name) })));
+  const layout = wanted ?? plannedLayout(blocks.flat().map((spec) => ({ plan: planFor(recipe, spec.name) })));
   const unmatched = new Set(recipe.overrides.map((override) => override.match));
   for (const [block, specs] of blocks.entries()) {
     for (const spec of specs) {

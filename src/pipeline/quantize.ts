@@ -31,6 +31,8 @@ export interface QuantizeJob {
   windows: Int32Array[];
   journal: Journal;
   resume: boolean;
+  /** Where the records will be stored; default `plannedLayout`. */
+  layout?: RecordLayout;
   /** Bytes of activations held in memory before they spill. */
   activationMemory?: number;
   createSpill?: () => Promise<SpillFile>;
@@ -62,7 +64,7 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
   const bySlot = new Map(planned.map((linear) => [`${linear.block}/${linear.spec.slot}`, linear]));
   const finished = await findFinished(journal, planned);
   const totals = planTotals(planned);
-  const layout = plannedLayout(planned);
+  const layout = job.layout ?? plannedLayout(planned);
   const useStatistics = planned.some(({ plan }) => needsStatistics(plan));
   const windows = useStatistics ? job.windows : [];
   emit({

@@ -205,7 +205,7 @@ const quantizeModel: Handler<QuantizeOptions & { recipeSchema?: boolean }> = asy
   if (options.output === undefined && !options.dryRun)
     throw usageError("missing required option '-o, --output <folder>'", "bitwright quantize --help, or --dry-run");
   const input = await readRecipe(options, context);
-  const job = await prepareJob(path, input, options.calibration);
+  const job = await prepareJob(path, input, options.calibration, options.layout);
   try {
     await withEngine(options, context, (engine) =>
       options.dryRun ? dryRun(path, job, options, engine, context) : run(path, job, options, engine, context),
