@@ -48,7 +48,11 @@ try {
         return [`${layers} layers`, folder];
       });
   for (const [name, folder] of models) {
-    const { peakMemoryBytes, activationBytes, blockBytes } = quantize(folder, join(scratch, "out"));
+    const {
+      peakMemoryBytes,
+      peakActivationBytes: activationBytes,
+      blockBytes,
+    } = quantize(folder, join(scratch, "out"));
     rmSync(join(scratch, "out"), { recursive: true, force: true });
     const bound = 6 * blockBytes + activationBytes + 300e6;
     const mb = (bytes) => `${(bytes / 1e6).toFixed(0)} MB`;

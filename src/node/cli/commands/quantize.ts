@@ -1,5 +1,7 @@
+import { resourceUsage } from "node:process";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { usageError } from "../../../errors.js";
+import { blockParameters } from "../../../model/tensors.js";
 import type { PlannedLinear } from "../../../pipeline/plan.js";
 import { DEFAULT_RECIPE, METHODS, type RecipeInput, recipeJsonSchema, recipeSchema } from "../../../pipeline/recipe.js";
 import type { RecordLayout } from "../../../quant/bits.js";
@@ -261,6 +263,8 @@ async function run(path: string, job: PreparedJob, options: QuantizeOptions, eng
     calibration: job.calibration?.name,
     engine: engine.name,
     threads: engine.threads,
+    peakMemoryBytes: resourceUsage().maxRSS * 1024,
+    blockBytes: 4 * blockParameters(job.model.model),
   });
   terminal.print(
     `${output}: ${formatBits(bitsPerWeight)} bits per weight, ${formatBytes(tensorBytes)}, in ${formatSeconds(seconds)}`,
