@@ -17,7 +17,7 @@ const GRAIN = 2 ** 15;
 const rowGrain = (width: number): number => Math.ceil(GRAIN / Math.max(1, width));
 
 /** Queries up to which keys and values are read as they lie instead of packed. */
-const FEW_QUERIES = 4;
+const FEW_QUERIES = 6;
 /** Bytes of packed keys and values at a time. */
 const PACKED_BYTES = 2 ** 25;
 

@@ -82,7 +82,13 @@ export function elementwiseOperations({ runtime, empty, address, view }: WasmCon
     const source = address(a);
     const target = empty([columns, rows]);
     if (a.size > 0)
-      runtime.run("transpose", Math.ceil(columns / 16), rowGrain(16 * rows), [address(target), source, rows, columns]);
+      runtime.run(
+        "transpose",
+        Math.ceil(columns / 16),
+        rowGrain(16 * rows),
+        [address(target), source, rows, columns],
+        1024,
+      );
     return target;
   }
 

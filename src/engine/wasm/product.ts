@@ -24,10 +24,10 @@ export interface ProductLibrary {
   gram(x: number, rows: number, columns: number, c: number, memory: ArrayBufferLike): boolean;
 }
 
-/** Rows of A up to which B is read as it lies, row by row. */
-const FEW_ROWS_TRANSPOSED = 8;
-const FEW_ROWS = 4;
-/** Bytes of packed A and packed B at a time, and the length of k: multiples of the kernel's block of 256. */
+/** Rows of A up to which B is read as it lies instead of packed, where B is stored [n, k] and where [k, n]. */
+const FEW_ROWS_TRANSPOSED = 32;
+const FEW_ROWS = 8;
+/** Bytes of packed A and packed B at a time, and the length of k: multiples of the block of 512 of the kernel. */
 const PACKED_A_BYTES = 2 ** 24;
 const PACKED_B_BYTES = 2 ** 25;
 const LONGEST_K = 8192;
@@ -48,15 +48,16 @@ export function multiply(runtime: WasmRuntime, product: Product): void {
     return;
   }
   const tail = [m, n, k, { f32: alpha }, accumulate];
-  if (m <= (transposeB ? FEW_ROWS_TRANSPOSED : FEW_ROWS)) {
+  if (m <= n && m <= (transposeB ? FEW_ROWS_TRANSPOSED : FEW_ROWS)) {
     withRows(runtime, a, transposeA, m, k, (rows) => {
-      const [kernel, width] = transposeB ? ["dotRows", 8] : ["combineRows", 32];
       const args = [rows, 4 * k, b, 4 * (transposeB ? k : n), c, 4 * n, 4, ...tail];
-      runtime.run(kernel as string, Math.ceil(n / width), Math.ceil(GRAIN / (width * k * m)), args, 128);
+      const [width, scratch] = transposeB ? [8, 128] : [256, 1024 * m];
+      const kernel = transposeB ? "dotRows" : "combineRows";
+      runtime.run(kernel, Math.ceil(n / width), Math.ceil(GRAIN / (width * k * m)), args, scratch);
     });
     return;
   }
-  if (n <= FEW_ROWS && !transposeA) {
+  if (n <= FEW_ROWS_TRANSPOSED && !transposeA) {
     // the same with the roles exchanged: C^T = B^T A^T
     withRows(runtime, b, !transposeB, n, k, (rows) => {
       const args = [rows, 4 * k, a, 4 * k, c, 4, 4 * n, n, m, k, { f32: alpha }, accumulate];

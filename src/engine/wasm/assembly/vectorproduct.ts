@@ -157,68 +157,67 @@ export function dotRows(begin: i32, end: i32, args: usize, scratch: usize): void
   }
 }
 
-/** 32 columns of one row of A times B: accumulators stay in registers while k runs. */
-function combine32(a: usize, b: usize, stride: usize, k: i32, target: usize): void {
-  let c0 = f32x4.splat(0);
-  let c1 = c0;
-  let c2 = c0;
-  let c3 = c0;
-  let c4 = c0;
-  let c5 = c0;
-  let c6 = c0;
-  let c7 = c0;
-  for (let i = 0; i < k; i++) {
-    const x = v128.load32_splat(a);
-    c0 = madd(x, v128.load(b), c0);
-    c1 = madd(x, v128.load(b, 16), c1);
-    c2 = madd(x, v128.load(b, 32), c2);
-    c3 = madd(x, v128.load(b, 48), c3);
-    c4 = madd(x, v128.load(b, 64), c4);
-    c5 = madd(x, v128.load(b, 80), c5);
-    c6 = madd(x, v128.load(b, 96), c6);
-    c7 = madd(x, v128.load(b, 112), c7);
-    a += 4;
-    b += stride;
+/** Columns of B that one unit of `combineRows` takes: runs of 1 kB, long enough for the machine to read ahead. */
+const STRIP: i32 = 256;
+
+/** sums[0..bytes) += a[0..4) times four rows of B. */
+function combine4(a: usize, b: usize, stride: usize, bytes: usize, sums: usize): void {
+  const b1 = b + stride;
+  const b2 = b1 + stride;
+  const b3 = b2 + stride;
+  const x0 = v128.load32_splat(a);
+  const x1 = v128.load32_splat(a, 4);
+  const x2 = v128.load32_splat(a, 8);
+  const x3 = v128.load32_splat(a, 12);
+  let at: usize = 0;
+  for (; at + 16 <= bytes; at += 16) {
+    let sum = madd(x0, v128.load(b + at), v128.load(sums + at));
+    sum = madd(x1, v128.load(b1 + at), sum);
+    sum = madd(x2, v128.load(b2 + at), sum);
+    v128.store(sums + at, madd(x3, v128.load(b3 + at), sum));
   }
-  v128.store(target, c0);
-  v128.store(target, c1, 16);
-  v128.store(target, c2, 32);
-  v128.store(target, c3, 48);
-  v128.store(target, c4, 64);
-  v128.store(target, c5, 80);
-  v128.store(target, c6, 96);
-  v128.store(target, c7, 112);
+  for (; at < bytes; at += 4) {
+    let sum = madd(x0, v128.load32_zero(b + at), v128.load32_zero(sums + at));
+    sum = madd(x1, v128.load32_zero(b1 + at), sum);
+    sum = madd(x2, v128.load32_zero(b2 + at), sum);
+    v128.store_lane<f32>(sums + at, madd(x3, v128.load32_zero(b3 + at), sum), 0);
+  }
+}
+
+/** sums[0..bytes) += a[0] times one row of B. */
+function combine1(a: usize, b: usize, bytes: usize, sums: usize): void {
+  const x = v128.load32_splat(a);
+  for (let at: usize = 0; at < bytes; at += 4)
+    v128.store_lane<f32>(sums + at, madd(x, v128.load32_zero(b + at), v128.load32_zero(sums + at)), 0);
 }
 
 /**
- * C [m, n] = alpha A B for B [k, n]. Slots: as `dotRows`, without slot 6. Units: 32 columns of B. Scratch: 128 bytes.
+ * C [m, n] = alpha A B for B [k, n]. Slots: as `dotRows`, without slot 6. Units: 256 columns of B. Scratch: 1024 m bytes.
  */
 export function combineRows(begin: i32, end: i32, args: usize, scratch: usize): void {
   const strideA = pointer(args, 1);
   const strideB = pointer(args, 3);
   const m = int(args, 7);
-  const n = int(args, 8);
   const k = int(args, 9);
   const alpha = float(args, 10);
   const accumulate = int(args, 11) != 0;
   for (let unit = begin; unit < end; unit++) {
-    const first = unit * 32;
-    const count = min(32, n - first);
+    const first = unit * STRIP;
+    const bytes = <usize>min(STRIP, int(args, 8) - first) << 2;
     const b = pointer(args, 2) + (<usize>first << 2);
-    for (let i = 0; i < m; i++) {
-      const a = pointer(args, 0) + <usize>i * strideA;
-      const c = pointer(args, 4) + <usize>i * pointer(args, 5) + (<usize>first << 2);
-      if (count == 32) combine32(a, b, strideB, k, scratch);
-      else {
-        memory.fill(scratch, 0, 128);
-        for (let s = 0; s < k; s++) {
-          const x = v128.load32_zero(a + (<usize>s << 2));
-          const from = b + <usize>s * strideB;
-          for (let j: usize = 0; j < 4 * <usize>count; j += 4)
-            v128.store_lane<f32>(scratch + j, madd(x, v128.load32_zero(from + j), v128.load32_zero(scratch + j)), 0);
-        }
+    memory.fill(scratch, 0, <usize>m << 10);
+    for (let row = 0; row < k; row += 4) {
+      const from = b + <usize>row * strideB;
+      for (let i = 0; i < m; i++) {
+        const a = pointer(args, 0) + <usize>i * strideA + (<usize>row << 2);
+        const sums = scratch + (<usize>i << 10);
+        if (row + 4 <= k) combine4(a, from, strideB, bytes, sums);
+        else for (let r: usize = 0; r < <usize>(k - row); r++) combine1(a + (r << 2), from + r * strideB, bytes, sums);
       }
-      for (let j: usize = 0; j < 4 * <usize>count; j += 4) put(c + j, alpha * load<f32>(scratch + j), accumulate);
+    }
+    for (let i = 0; i < m; i++) {
+      const c = pointer(args, 4) + <usize>i * pointer(args, 5) + (<usize>first << 2);
+      for (let j: usize = 0; j < bytes; j += 4) put(c + j, alpha * load<f32>(scratch + (<usize>i << 10) + j), accumulate);
     }
   }
 }

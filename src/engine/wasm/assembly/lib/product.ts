@@ -5,8 +5,8 @@ import { madd } from "./simd";
 
 export const ROWS: i32 = 4;
 export const COLUMNS: i32 = 8;
-/** Length of a block of k: its slice of a B panel (8 kB) stays in L1, of 16 A panels (64 kB) in L2. */
-const DEPTH: i32 = 256;
+/** Length of a block of k: its slice of a B panel (16 kB) stays in L1, of 32 A panels (256 kB) in L2. */
+const DEPTH: i32 = 512;
 
 /**
  * Up to 4 rows of `length` numbers, `stride` bytes apart, into target[i][row]; consecutive i are `step` bytes apart.
