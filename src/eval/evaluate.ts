@@ -16,15 +16,16 @@ export interface EvaluationOptions {
   slabBytes?: number;
 }
 
-/** A window is done; the perplexity is the model's over its windows so far. */
+/** A window is done. */
 export interface EvaluationEvent {
   type: "window";
-  /** Index of the model, 0 where there is one. */
-  model: number;
+  /** Index of the model whose window it is; "against" for the one that the others are compared with. */
+  model: number | "against";
+  /** The model's perplexity over its windows so far; not known yet for "against". */
+  perplexity?: number;
   /** Windows done, of all models. */
   done: number;
   windows: number;
-  perplexity: number;
   elapsedSeconds: number;
   remainingSeconds: number;
 }
@@ -72,36 +73,42 @@ export async function evaluateAll(
   const startedAt = performance.now();
   const elapsed = () => (performance.now() - startedAt) / 1000;
   const scores = decoders.map((decoder) => ({ decoder, score: new Score(decoder, against, slabBytes), seconds: 0 }));
-  const total = windows.length * decoders.length;
+  const total = windows.length * (decoders.length + (against ? 1 : 0));
   let done = 0;
+  const finish = (model: EvaluationEvent["model"], perplexity?: number) => {
+    done++;
+    const elapsedSeconds = elapsed();
+    const remainingSeconds = (elapsedSeconds / done) * (total - done);
+    onEvent?.({ type: "window", model, perplexity, done, windows: total, elapsedSeconds, remainingSeconds });
+  };
   for (const group of groupsOf(windows, against, hiddenBudget)) {
-    const fullHidden = against && (await hiddenStatesOf(against, group, signal));
+    const fullHidden: Float32Array[] = [];
+    await against?.runWindows(
+      group,
+      async (index, hidden) => {
+        fullHidden[index] = await against.engine.read(hidden);
+        finish("against");
+      },
+      { signal },
+    );
     for (const [model, entry] of scores.entries()) {
       const since = elapsed();
       await entry.decoder.runWindows(
         group,
         async (index, hidden) => {
-          await entry.score.add(group[index], hidden, fullHidden?.[index]);
-          done++;
-          const remainingSeconds = (elapsed() / done) * (total - done);
-          const perplexity = perplexityOf(entry.score.loss);
-          onEvent?.({
-            type: "window",
-            model,
-            done,
-            windows: total,
-            perplexity,
-            elapsedSeconds: elapsed(),
-            remainingSeconds,
-          });
+          await entry.score.add(group[index], hidden, fullHidden[index]);
+          finish(model, perplexityOf(entry.score.loss));
         },
         { signal },
       );
       entry.seconds += elapsed() - since;
     }
   }
-  const seconds = (own: number): number => (decoders.length === 1 ? elapsed() : own);
-  return scores.map((entry) => ({ ...entry.score.result(), windows: windows.length, seconds: seconds(entry.seconds) }));
+  return scores.map(({ score, seconds }) => ({
+    ...score.result(),
+    windows: windows.length,
+    seconds: decoders.length === 1 ? elapsed() : seconds,
+  }));
 }
 
 /** The sums of one model over the windows so far. */
@@ -117,7 +124,7 @@ class Score {
   ) {}
 
   /** A window [T] with its hidden states [1, T, D] and the other model's, on the host. */
-  async add(window: Int32Array, hidden: F32, fullHidden: Float32Array | undefined): Promise<void> {
+  async add(window: Int32Array, hidden: F32, fullHidden?: Float32Array): Promise<void> {
     const { decoder, against, loss, fullLoss, divergence } = this;
     const { engine } = decoder;
     const width = against?.config.hidden ?? 0;
@@ -150,18 +157,6 @@ class Score {
       ...(this.against ? { ...meanDivergence(divergence), againstPerplexity: perplexityOf(fullLoss) } : {}),
     };
   }
-}
-
-async function hiddenStatesOf(decoder: Decoder, windows: readonly Int32Array[], signal: AbortSignal | undefined) {
-  const states: Float32Array[] = [];
-  await decoder.runWindows(
-    windows,
-    async (window, hidden) => {
-      states[window] = await decoder.engine.read(hidden);
-    },
-    { signal },
-  );
-  return states;
 }
 
 /** Runs of windows that the other model's hidden states of fit the budget; all windows when there is no other model. */

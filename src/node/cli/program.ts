@@ -1,6 +1,6 @@
 import type { Writable } from "node:stream";
 import { Command, CommanderError } from "commander";
-import { BitwrightError, usageError } from "../../errors.js";
+import { type BitwrightError, usageError } from "../../errors.js";
 import { packageVersion } from "../package.js";
 import type { AddCommand, Attach } from "./command.js";
 import { addDequantize } from "./commands/dequantize.js";
@@ -11,6 +11,7 @@ import { addInspect } from "./commands/inspect.js";
 import { addLogits } from "./commands/logits.js";
 import { addQuantize } from "./commands/quantize.js";
 import type { CommonOptions } from "./options.js";
+import { EXIT, reportFailure } from "./process.js";
 import { createTerminal, type Terminal } from "./terminal.js";
 
 const COMMANDS: readonly AddCommand[] = [
@@ -22,9 +23,6 @@ const COMMANDS: readonly AddCommand[] = [
   addLogits,
   addDoctor,
 ];
-
-/** 0 done, 1 failed, 2 bad use, 130 stopped by Ctrl-C (128 + SIGINT). */
-export const EXIT = { done: 0, failed: 1, usage: 2, stopped: 130 } as const;
 
 const DESCRIPTION = `Quantizes large language models to 2-4 bits, measures what that cost, and runs them.
 
@@ -84,14 +82,7 @@ export async function runProgram(argv: readonly string[], streams: Streams, sign
       if (error.code !== "commander.help") terminal.fail(usageOf(error, program, argv));
       return EXIT.usage;
     }
-    if (signal.aborted || (error instanceof BitwrightError && error.kind === "aborted")) {
-      if (terminal.json) terminal.document({ error: { kind: "aborted", message: "stopped" } });
-      else
-        streams.stderr.write(`stopped${error instanceof BitwrightError && error.remedy ? `: ${error.remedy}` : ""}\n`);
-      return EXIT.stopped;
-    }
-    terminal.fail(error);
-    return error instanceof BitwrightError && error.kind === "usage" ? EXIT.usage : EXIT.failed;
+    return reportFailure(error, terminal, signal);
   }
 }
 

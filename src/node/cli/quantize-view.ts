@@ -3,8 +3,15 @@ import { formatBits, formatBytes, formatCount, formatSeconds, formatSmall } from
 import { createProgress } from "./progress.js";
 import type { Terminal } from "./terminal.js";
 
+export interface QuantizeViewOptions {
+  /** Before the bar. Default "quantize". */
+  title?: string;
+  /** A line for each linear. Default true. */
+  lines?: boolean;
+}
+
 /** Shows the events of a quantize job: a line for each linear, and a bar with the time left. */
-export function createQuantizeView(terminal: Terminal, title = "quantize") {
+export function createQuantizeView(terminal: Terminal, { title = "quantize", lines = true }: QuantizeViewOptions = {}) {
   const progress = createProgress(terminal, title);
   let state = { fraction: 0, remainingSeconds: Number.NaN };
   let blocks = 0;
@@ -13,6 +20,7 @@ export function createQuantizeView(terminal: Terminal, title = "quantize") {
     onEvent(event: QuantizeEvent): void {
       switch (event.type) {
         case "start": {
+          if (!lines) break;
           const resumed = event.resumedLinears > 0 ? `, ${event.resumedLinears} of them finished before` : "";
           progress.line(`${event.linears} linears in ${event.blocks} blocks${resumed}`);
           if (event.windows > 0)
@@ -29,7 +37,8 @@ export function createQuantizeView(terminal: Terminal, title = "quantize") {
           break;
         }
         case "linear":
-          progress.line(describeLinear(event));
+          if (lines) progress.line(describeLinear(event));
+          else update(shortName(event.name));
           break;
         case "kept":
           progress.line(`  ${shortName(event.name).padEnd(NAME_WIDTH)} kept as it is`);

@@ -95,10 +95,10 @@ async function report(
   const result = await evaluate(model.decoder, windows, {
     against: against?.decoder,
     signal,
-    onEvent: ({ done, perplexity, remainingSeconds }) =>
+    onEvent: ({ done, windows: total, perplexity, remainingSeconds }) =>
       progress.update(
-        done / windows.length,
-        `window ${done} of ${windows.length}, perplexity ${formatPerplexity(perplexity)}`,
+        done / total,
+        perplexity === undefined ? "the full-precision model" : `perplexity ${formatPerplexity(perplexity)}`,
         remainingSeconds,
       ),
   }).finally(() => progress.stop());
