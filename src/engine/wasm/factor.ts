@@ -7,6 +7,7 @@ import type { WasmContext } from "./context.js";
 /** Side of a block, as in assembly/factor.ts. */
 const SIDE = 64;
 const BLOCK_BYTES = 8 * SIDE * SIDE;
+const GROUP_PADDING = 2112;
 
 /** Factorisations in f64 (assembly/factor.ts). Beside the matrices `cholesky` takes half of 8 N^2 bytes for a while. */
 export function factorOperations(context: WasmContext): Pick<Engine, "cholesky" | "triangularInverse"> {
@@ -57,7 +58,7 @@ export function factorOperations(context: WasmContext): Pick<Engine, "cholesky" 
     const source = address(lower);
     const target = empty([n, n]);
     const panels = Math.ceil(n / SIDE);
-    const scratch = 8 * SIDE * SIDE * panels + BLOCK_BYTES;
+    const scratch = BLOCK_BYTES * (panels + 1) + 16 * GROUP_PADDING;
     runtime.run("triangularInverse", panels, 1, [source, n, address(target)], scratch);
     return target;
   }

@@ -6,6 +6,8 @@ import { int, pointer } from "./lib/job";
 const SIDE: i32 = 64;
 const SIDE_BYTES: usize = 512;
 const BLOCK_BYTES: usize = 32768;
+/** Keeps equal rows of the 16 groups of columns from falling onto the same lines of L1. */
+const GROUP_PADDING: usize = 2112;
 
 /** Address of a panel (64 columns, rows from the diagonal on) in the packed lower triangle; rows are a multiple of 4. */
 // @ts-ignore: decorator
@@ -200,13 +202,14 @@ export function choleskyUnpack(begin: i32, end: i32, args: usize, scratch: usize
 
 /**
  * `triangularInverse`: 64 columns of X = L^-1 by forward substitution. Slots: lower f32 [N, N], N, target f32 [N, N].
- * Units: panels of 64 columns. Scratch: columns f64 [16][rows][4] with rows N rounded up to a multiple of 64, a block of L f64.
+ * Units: panels of 64 columns. Scratch: columns f64 [16][rows][4] with rows N rounded up to a multiple of 64 and a gap after
+ * each of the 16, a block of L f64.
  */
 export function triangularInverse(begin: i32, end: i32, args: usize, scratch: usize): void {
   const lower = pointer(args, 0);
   const n = int(args, 1);
   const target = pointer(args, 2);
-  const groupBytes = <usize>((n + SIDE - 1) & ~(SIDE - 1)) << 5;
+  const groupBytes = (<usize>((n + SIDE - 1) & ~(SIDE - 1)) << 5) + GROUP_PADDING;
   const x = scratch;
   const packed = x + 16 * groupBytes;
   for (let panel = begin; panel < end; panel++) {
@@ -242,14 +245,15 @@ export function triangularInverse(begin: i32, end: i32, args: usize, scratch: us
   }
 }
 
-/** L [first .. last, before .. before + 64] as f64, rows 512 bytes apart. */
+/** L [first .. last, before .. before + 64] as f64, rows 512 bytes apart; by cache lines, whose misses then overlap. */
 function packBlock(lower: usize, n: i32, first: i32, last: i32, before: i32, packed: usize): void {
-  for (let i = first; i < last; i++) {
-    const from = lower + ((<usize>i * <usize>n + <usize>before) << 2);
-    const to = packed + <usize>(i - first) * SIDE_BYTES;
-    for (let k: usize = 0; k < <usize>SIDE; k += 2)
-      v128.store(to + (k << 3), f64x2.promote_low_f32x4(v128.load64_zero(from + (k << 2))));
-  }
+  for (let line: usize = 0; line < <usize>SIDE; line += 16)
+    for (let i = first; i < last; i++) {
+      const from = lower + ((<usize>i * <usize>n + <usize>before + line) << 2);
+      const to = packed + <usize>(i - first) * SIDE_BYTES + (line << 3);
+      for (let k: usize = 0; k < 16; k += 2)
+        v128.store(to + (k << 3), f64x2.promote_low_f32x4(v128.load64_zero(from + (k << 2))));
+    }
 }
 
 /**
