@@ -60,17 +60,18 @@ describe("products in blocks", () => {
         expect(values[i * n + j]).toBeCloseTo(start.data[i * n + j] + 2 * dotOf(a, i, b, j), 3);
   });
 
-  // columns beyond the 512 rows of A that are packed at a time when k is long
+  // columns beyond the 512 rows of A and the 1024 columns of B that are packed at a time when k is long
   it("sums Gram matrices over many rows, exactly symmetric", async () => {
-    const [rows, n] = [8200, 530];
+    const [rows, n] = [8200, 1060];
     const engine = await engineOf(2);
     const x = uniform([rows, n]);
     const gram = engine.create([n, n]);
     engine.gram(gram, up(engine, x));
     const values = await engine.read(gram);
     const columns = { shape: [n, rows], data: await engine.read(engine.transpose(up(engine, x))) };
-    for (const i of [0, 5, 511, 512, 529])
-      for (const j of [0, 6, 500, 513, 529]) expect(values[i * n + j]).toBeCloseTo(dotOf(columns, i, columns, j), 2);
+    for (const i of [0, 5, 511, 512, 1023, 1059])
+      for (const j of [0, 6, 500, 513, 1024, 1040, 1059])
+        expect(values[i * n + j]).toBeCloseTo(dotOf(columns, i, columns, j), 2);
     for (let i = 0; i < n; i++) for (let j = 0; j < i; j++) expect(values[i * n + j]).toBe(values[j * n + i]);
   });
 
