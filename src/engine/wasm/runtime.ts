@@ -179,7 +179,7 @@ export class WasmRuntime {
     const scratch = this.reserveScratch(scratchBytes);
     const run = this.table[index];
     try {
-      if (this.threads === 1 || units <= grain) run(0, units, ARGUMENTS_ADDRESS, scratch);
+      if (this.threads === 1 || units <= grain) runAlone(run, units, scratch);
       else this.runOnAll(index, run, units, grain, scratch);
     } catch (error) {
       if (error instanceof BitwrightError) throw error;
@@ -271,6 +271,13 @@ export class WasmRuntime {
     Atomics.notify(this.words, CONTROL.generation);
     await Promise.all(this.workers.map((worker) => worker.terminate()));
   }
+}
+
+/** In several calls too: V8's optimized code of a kernel takes over at the next call, not within one. */
+function runAlone(run: Kernel, units: number, scratch: number): void {
+  const chunk = Math.ceil(units / CHUNKS_PER_THREAD);
+  for (let begin = 0; begin < units; begin += chunk)
+    run(begin, Math.min(begin + chunk, units), ARGUMENTS_ADDRESS, scratch);
 }
 
 const kernelNames = (module: WebAssembly.Module): string[] =>
