@@ -34,7 +34,7 @@ export async function leastSquaresCentroids(
   codes: Codes,
   options: LeastSquaresOptions = {},
 ): Promise<CodebookSegment[]> {
-  const { iterations = 20, tolerance = 1e-3, signal } = options;
+  const { iterations = 20, tolerance = 5e-2, signal } = options;
   return engine.scope(async () => {
     const system = normalEquations(engine, problem, codes);
     const start = await system.readCentroids();

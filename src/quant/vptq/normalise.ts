@@ -40,7 +40,11 @@ export interface NormalisedProblem {
   feedback: F32;
   /** Squared row scales, 0 for padding, [P]; absent when all are 1. */
   rowWeights?: F32;
-  /** What an error in each column costs once the later columns have answered it: 1 / U'_ii^2, U' the factor of H'^-1. */
+  /** O, without the padding. */
+  rows: number;
+  /** What an error in each column costs by itself: the diagonal of H'. */
+  columnWeights: Float32Array;
+  /** What it costs once the later columns have answered it: 1 / U'_ii^2, U' the factor of H'^-1. */
   columnCosts: Float64Array;
 }
 
@@ -59,7 +63,7 @@ export async function normalise(
   const diagonal = await engine.scope(() => engine.read(engine.diagonal(prepared.factor)));
   const { column, row } = scales;
   const columnCosts = Float64Array.from(prepared.order, (c, place) => ((column?.[c] ?? 1) / diagonal[place]) ** 2);
-  return engine.scope(() => {
+  return engine.scope(async () => {
     const vector = (values: Float32Array) => engine.upload(values, [values.length], "f32");
     let { weights, hessian } = prepared;
     let feedback = engine.scaleRows(prepared.factor, vector(diagonal.map((value) => 1 / value)));
@@ -81,6 +85,7 @@ export async function normalise(
       for (let r = 0; r < rows; r++) squared[r] = row ? row[r] ** 2 : 1;
       rowWeights = vector(squared);
     }
-    return { weights, hessian, feedback, rowWeights, columnCosts };
+    const columnWeights = await engine.read(engine.diagonal(hessian));
+    return { weights, hessian, feedback, rowWeights, rows, columnWeights, columnCosts };
   });
 }

@@ -1,98 +1,112 @@
-import type { CodebookSegment, Engine } from "../../engine/engine.js";
+import type { CodebookSegment, Engine, VectorSweepResult } from "../../engine/engine.js";
 import { throwIfAborted } from "../../errors.js";
 import type { F32 } from "../../tensor/index.js";
+import type { MethodContext } from "../method.js";
 import { proxyLoss } from "../proxy.js";
+import { adaptCodebooks } from "./adapt.js";
 import { type Codes, decodeCodes, roundToStorage } from "./codes.js";
 import { leastSquaresCentroids } from "./least-squares.js";
 import type { NormalisedProblem } from "./normalise.js";
+import type { VptqScheme } from "./scheme.js";
+import type { SegmentPlan } from "./segments.js";
 
-export interface RefineOptions {
-  /** Rounds of least squares and re-chosen indices. */
-  rounds: number;
-  /** Coordinate-descent sweeps a round. */
-  sweeps: number;
-  beam: number;
-  /** Choose all indices anew by a column sweep first in each round. */
-  fresh: boolean;
-  signal?: AbortSignal;
-  /** Called after each step with the objective then: "least squares", "sweep", "descent". */
-  onStep?: (step: string, loss: number) => void;
-}
+/** Sweeps of coordinate descent a round. */
+const DESCENTS = 3;
 
 /** Codes and what they cost: tr(E H' E^T), rows weighted. */
 export interface RatedCodes extends Codes {
-  quantized: F32;
   loss: number;
 }
 
-/** Decodes and measures codes. */
-export async function rate(engine: Engine, problem: NormalisedProblem, codes: Codes): Promise<RatedCodes> {
+/** Called after each step: "adapt", "least squares", "descent". */
+export type OnStep = (step: string, codes: Codes) => Promise<void>;
+
+/** What codes cost; `quantized` is what they decode to, when it is known. */
+export function rate(engine: Engine, problem: NormalisedProblem, codes: Codes, quantized?: F32): Promise<RatedCodes> {
   const [columns, paddedRows] = problem.weights.shape;
   return engine.scope(async () => {
-    const quantized = decodeCodes(engine, codes, columns, paddedRows);
-    const loss = await proxyLoss(engine, problem.weights, quantized, problem.hessian, problem.rowWeights);
-    return { ...codes, quantized, loss };
+    const decoded = quantized ?? decodeCodes(engine, codes, columns, paddedRows);
+    const loss = await proxyLoss(engine, problem.weights, decoded, problem.hessian, problem.rowWeights);
+    return { segments: codes.segments, indices: codes.indices, loss };
   });
 }
 
 /**
- * Beyond the paper: lowers tr(E H' E^T) itself. Each round fits all centroids to the indices by least squares on the whole
- * Hessian, then chooses indices again. Returns the best codes seen, never worse than those given.
+ * Beyond the paper: lowers tr(E H' E^T) itself. First the codebooks adapt to what the sweep met, and the sweep is made anew. Then each of
+ * `scheme.refine` rounds fits all centroids to the indices by least squares on the whole Hessian and chooses the indices again
+ * by coordinate descent; least squares end it. Returns the best codes seen, never worse than the sweep given.
  */
-export async function refine(
-  engine: Engine,
+export function refineCodes(
   problem: NormalisedProblem,
-  start: RatedCodes,
-  options: RefineOptions,
+  plan: SegmentPlan[],
+  published: { segments: CodebookSegment[]; sweep: VectorSweepResult },
+  scheme: VptqScheme,
+  context: MethodContext,
+  onStep?: OnStep,
 ): Promise<RatedCodes> {
-  const { rounds, sweeps, beam, fresh, signal, onStep } = options;
+  const { engine, signal } = context;
+  const { beam, refine: rounds } = scheme;
   return engine.scope(async () => {
-    let best = start;
-    const consider = (codes: RatedCodes, step: string): RatedCodes => {
-      onStep?.(step, codes.loss);
-      if (codes.loss < best.loss) best = codes;
-      return codes;
-    };
-    let current = start;
+    let best = await rate(engine, problem, { segments: published.segments, indices: published.sweep.indices });
+    if (rounds === 0) return best;
+    let current = await engine.scope(async () => {
+      const segments = await adaptCodebooks(problem, plan, published.segments, published.sweep, context);
+      const { indices } = engine.vectorSweep(problem.weights, problem.feedback, segments, { beam });
+      return rate(engine, problem, { segments, indices });
+    });
+    await onStep?.("adapt", current);
+    if (current.loss < best.loss) best = current;
     for (let round = 0; round < rounds; round++) {
       throwIfAborted(signal);
-      current = consider(await fitCentroids(engine, problem, current, signal), "least squares");
-      if (fresh) {
-        const { indices } = engine.vectorSweep(problem.weights, problem.feedback, current.segments, { beam });
-        current = consider(await rate(engine, problem, { segments: current.segments, indices }), "sweep");
-      }
-      for (let sweep = 0; sweep < sweeps; sweep++) {
-        throwIfAborted(signal);
-        const { segments } = current;
-        const { indices } = engine.coordinateSweep(
-          problem.weights,
-          problem.hessian,
-          current.quantized,
-          segments,
-          current.indices,
-          { beam },
-        );
-        current = consider(await rate(engine, problem, { segments, indices }), "descent");
-      }
+      current = await descend(problem, best, beam, context, onStep);
+      if (!(current.loss < best.loss)) break;
+      best = current;
     }
-    if (rounds > 0) consider(await fitCentroids(engine, problem, best, signal), "least squares");
-    return best;
+    const last = await fitCentroids(problem, best, context);
+    await onStep?.("least squares", last);
+    current = await rate(engine, problem, last);
+    return current.loss < best.loss ? current : best;
+  });
+}
+
+/** One round: least-squares centroids, then indices by coordinate descent. */
+function descend(
+  problem: NormalisedProblem,
+  start: Codes,
+  beam: number,
+  context: MethodContext,
+  onStep?: OnStep,
+): Promise<RatedCodes> {
+  const { engine, signal } = context;
+  const { weights, hessian } = problem;
+  const [columns, paddedRows] = weights.shape;
+  return engine.scope(async () => {
+    const fitted = await fitCentroids(problem, start, context);
+    await onStep?.("least squares", fitted);
+    const { segments } = fitted;
+    let quantized = decodeCodes(engine, fitted, columns, paddedRows);
+    let { indices } = fitted;
+    for (let sweep = 0; sweep < DESCENTS; sweep++) {
+      throwIfAborted(signal);
+      const next = engine.coordinateSweep(weights, hessian, quantized, segments, indices, { beam });
+      quantized.dispose();
+      ({ indices, quantized } = next);
+      await onStep?.("descent", { segments, indices });
+    }
+    return rate(engine, problem, { segments, indices }, quantized);
   });
 }
 
 /** Least-squares centroids for the codes' indices, rounded to the stored type. */
-async function fitCentroids(
-  engine: Engine,
-  problem: NormalisedProblem,
-  codes: Codes,
-  signal?: AbortSignal,
-): Promise<RatedCodes> {
+function fitCentroids(problem: NormalisedProblem, codes: Codes, context: MethodContext): Promise<Codes> {
+  const { engine, signal } = context;
   return engine.scope(async () => {
     const fitted = await leastSquaresCentroids(engine, problem, codes, { signal });
-    const segments: CodebookSegment[] = fitted.map((segment) => ({
-      ...segment,
-      stages: segment.stages.map((book) => roundToStorage(engine, book)),
+    const segments: CodebookSegment[] = fitted.map(({ begin, end, stages }) => ({
+      begin,
+      end,
+      stages: stages.map((book) => roundToStorage(engine, book)),
     }));
-    return rate(engine, problem, { segments, indices: codes.indices });
+    return { segments, indices: codes.indices };
   });
 }

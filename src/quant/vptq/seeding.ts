@@ -2,6 +2,7 @@ import type { Engine } from "../../engine/engine.js";
 import { throwIfAborted } from "../../errors.js";
 import type { Random } from "../../random.js";
 import type { F32 } from "../../tensor/index.js";
+import { randomSubset } from "./subset.js";
 
 /** New seeds of a round, as a share of those there are: small is close to k-means++, large is fast. */
 const GROWTH = 0.25;
@@ -22,7 +23,10 @@ export async function seedCentroids(
   signal?: AbortSignal,
 ): Promise<F32> {
   return engine.scope(async () => {
-    const { vectors, weights } = await sample(engine, allVectors, allWeights, codewords, random);
+    const wanted = Math.max(16384, codewords * VECTORS_PER_SEED);
+    const subset = await randomSubset(engine, allVectors, allWeights, wanted, random);
+    const { vectors } = subset;
+    const weights = await engine.read(subset.weights);
     const [count, length] = vectors.shape;
     const values = await engine.read(vectors);
     const seeds = new Float32Array(codewords * length);
@@ -49,21 +53,6 @@ export async function seedCentroids(
     }
     return engine.upload(seeds, [codewords, length], "f32");
   });
-}
-
-/** A random subset of the vectors, without repetition, in their order; all of them when there are few. */
-async function sample(engine: Engine, vectors: F32, weights: F32, codewords: number, random: Random) {
-  const [count] = vectors.shape;
-  const wanted = Math.max(16384, codewords * VECTORS_PER_SEED);
-  const allWeights = await engine.read(weights);
-  if (count <= wanted) return { vectors, weights: allWeights };
-  // selection sampling (Knuth, TAOCP 3.4.2, algorithm S)
-  const chosen = new Int32Array(wanted);
-  for (let i = 0, taken = 0; taken < wanted; i++) if (random.next() * (count - i) < wanted - taken) chosen[taken++] = i;
-  return {
-    vectors: engine.gatherRows(vectors, engine.upload(chosen, [wanted], "i32")),
-    weights: Float32Array.from(chosen, (i) => allWeights[i]),
-  };
 }
 
 /** Up to `count` different indices, each drawn in proportion to the odds of those not drawn yet; in the order drawn. */

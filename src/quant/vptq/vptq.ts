@@ -7,7 +7,7 @@ import { proxyLoss } from "../proxy.js";
 import type { CodebookRecord, CodebookSegmentRecord } from "../record.js";
 import type { Codes } from "./codes.js";
 import { measureScales, normalise, type Scales } from "./normalise.js";
-import { rate, refine } from "./refine.js";
+import { refineCodes } from "./refine.js";
 import type { VptqScheme } from "./scheme.js";
 import { checkCodebooksFit, paddedRows, planSegments } from "./segments.js";
 import { trainCodebooks } from "./train.js";
@@ -25,7 +25,7 @@ export function quantizeVptq(
   scheme: VptqScheme,
   context: MethodContext,
 ): Promise<QuantizedLinear> {
-  const { engine, name, signal } = context;
+  const { engine, name } = context;
   return engine.scope(async () => {
     const [rows, columns] = weight.shape;
     const plan = planSegments(columns, scheme);
@@ -43,15 +43,8 @@ export function quantizeVptq(
       context,
     );
     const problem = await normalise(engine, prepared, scales, rows);
-    const trained = await trainCodebooks(problem, plan, rows, scheme, context);
-    const published = await rate(engine, problem, { segments: trained.segments, indices: trained.sweep.indices });
-    const refined = await refine(engine, problem, published, {
-      rounds: scheme.refine,
-      sweeps: 1,
-      beam: scheme.beam,
-      fresh: true,
-      signal,
-    });
+    const published = await trainCodebooks(problem, plan, scheme, context);
+    const refined = await refineCodes(problem, plan, published, scheme, context);
     const signalPower = await proxyLoss(engine, problem.weights, undefined, problem.hessian, problem.rowWeights);
     return {
       record: await codebookRecord(engine, refined, prepared.order, scales, rows, scheme),
