@@ -1,16 +1,26 @@
 // f32 products on the wasm engine beside the machine's BLAS, at equal threads in one run.
-// node scripts/bench.mjs bench/speed/matmul.ts [side of the square product, default 1024]
+// node scripts/bench.mjs bench/speed/matmul.ts [side of the square product, default 1024] [rounds, default 15]
 import { createBlasEngine } from "../../src/engine/blas/index.js";
+import { findBlas } from "../../src/engine/blas/library.js";
 import type { Engine } from "../../src/engine/engine.js";
 import { createWasmEngine } from "../../src/engine/wasm/engine.js";
 import { enableRelaxedSimd } from "../../src/node/engines.js";
 import { nodeWorkers } from "../../src/node/threads.js";
 
 const side = Number(process.argv[2] ?? 1024);
-const ROUNDS = 12;
+const rounds = Number(process.argv[3] ?? 15);
+const THREADS = [1, 2];
+const WARM_UP = 3;
 
-/** GFLOP/s of one round of `matmul(x, W, { transposeB: true })`. */
-function round(engine: Engine, n: number): number {
+interface Row {
+  label: string;
+  engine: Engine;
+  /** GFLOP/s of each round. */
+  speeds: number[];
+}
+
+/** GFLOP/s of one `matmul(x, W, { transposeB: true })`. */
+function measure(engine: Engine, n: number): number {
   return engine.scope(() => {
     const fill = (factor: number) => Float32Array.from({ length: n * n }, (_, i) => Math.sin(i * factor));
     const a = engine.upload(fill(1.1), [n, n], "f32");
@@ -21,42 +31,43 @@ function round(engine: Engine, n: number): number {
   });
 }
 
-const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1];
-
 enableRelaxedSimd();
-const engines: { label: string; engine: Engine; speeds: number[] }[] = [];
-for (const threads of [1, 2]) {
+const rows: Row[] = [];
+for (const threads of THREADS) {
   const spawnWorker = nodeWorkers();
-  const add = (label: string, engine: Engine) => engines.push({ label: `${label} ${threads}`, engine, speeds: [] });
+  const add = (label: string, engine: Engine) => rows.push({ label: `${label} ${threads}`, engine, speeds: [] });
   add("plain", await createWasmEngine({ threads, spawnWorker, reproducible: true }));
   add("wasm", await createWasmEngine({ threads, spawnWorker }));
   const blas = await createBlasEngine({ threads, spawnWorker });
   if ("engine" in blas) add("blas", blas.engine);
   else console.log(blas.reason);
 }
-// the library has one thread count for the whole process, so the engines take turns by threads
-for (const threads of [1, 2]) {
-  const mine = engines.filter(({ engine }) => engine.threads === threads);
-  if (mine.some(({ engine }) => engine.name === "blas")) await createBlasEngine({ threads });
-  for (let turn = 0; turn < ROUNDS; turn++)
-    for (const { engine, speeds } of mine) {
-      const speed = round(engine, side);
-      if (turn >= 3) speeds.push(speed);
+// all take turns, so that what else the machine does meets all alike
+for (let round = -WARM_UP; round < rounds; round++)
+  for (const threads of THREADS) {
+    await findBlas(threads); // a library has one thread count for the whole process
+    for (const { engine, speeds } of rows.filter((row) => row.engine.threads === threads)) {
+      const speed = measure(engine, side);
+      if (round >= 0) speeds.push(speed);
     }
-}
-const speedOf = new Map(engines.map(({ label, speeds }) => [label, median(speeds)]));
-for (const { label, engine } of engines)
-  console.log(
-    `${label.padEnd(8)} ${(speedOf.get(label) as number).toFixed(1).padStart(6)} GFLOP/s  ${engine.description}`,
-  );
-for (const kind of ["plain", "wasm"])
-  for (const threads of [1, 2]) {
-    const blas = speedOf.get(`blas ${threads}`);
-    const mine = speedOf.get(`${kind} ${threads}`) as number;
-    if (blas) console.log(`${kind} ${threads} / blas ${threads}: ${(mine / blas).toFixed(3)}`);
   }
-for (const kind of ["plain", "wasm"])
+
+const best = new Map<string, number>();
+for (const { label, engine, speeds } of rows) {
+  speeds.sort((a, b) => a - b);
+  best.set(label, speeds[speeds.length - 1]);
+  const [median, most] = [speeds[speeds.length >> 1], speeds[speeds.length - 1]].map((speed) => speed.toFixed(1));
   console.log(
-    `${kind} 2 / ${kind} 1: ${((speedOf.get(`${kind} 2`) as number) / (speedOf.get(`${kind} 1`) as number)).toFixed(2)}`,
+    `${label.padEnd(8)} best ${most.padStart(6)}  median ${median.padStart(6)} GFLOP/s  ${engine.description}`,
   );
-await Promise.all(engines.map(({ engine }) => engine.close()));
+}
+const ratio = (one: string, other: string) => {
+  const [a, b] = [best.get(one), best.get(other)];
+  if (a !== undefined && b !== undefined) console.log(`${one} / ${other}: ${(a / b).toFixed(3)} (best of ${rounds})`);
+};
+for (const kind of ["plain", "wasm"]) {
+  for (const threads of THREADS) ratio(`${kind} ${threads}`, `blas ${threads}`);
+  ratio(`${kind} 2`, `${kind} 1`);
+}
+ratio("blas 2", "blas 1");
+for (const { engine } of rows) await engine.close();
