@@ -65,3 +65,14 @@ export const KMEANS_OBJECTIVE = 1e-5;
 export const LEAST_SQUARES: Tolerance = { ofLargest: 1e-4 };
 /** A loss or an objective that must not rise may do so by the rounding of its sum. */
 export const NOT_RAISED = 1e-6;
+
+/** Evaluation on the engines that compute in f32. */
+export const EVALUATION = {
+  /** Perplexity against transformers in f32, absolute, near 20. */
+  perplexity: 0.01,
+  /** Perplexity of a checkpoint whose decoded weights were rounded to f16 once more, relative. */
+  rounded: 2e-3,
+} as const;
+
+/** The SIMD exp of the wasm kernels, with one division and one product behind it. */
+export const EXP_RELATIVE = 3e-7;
