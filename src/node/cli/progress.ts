@@ -28,6 +28,7 @@ function barView(terminal: Terminal, title: string): ProgressView {
     barCompleteChar: "\u2588",
     barIncompleteChar: "\u2591",
     hideCursor: true,
+    gracefulExit: false, // signals are ours: a job ends in its own way
     clearOnComplete: true,
     stream: terminal.stderr as NodeJS.WriteStream,
     fps: 10,
