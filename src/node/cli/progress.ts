@@ -23,7 +23,7 @@ export function createProgress(terminal: Terminal, title: string): ProgressView 
 
 function barView(terminal: Terminal, title: string): ProgressView {
   const options: Options = {
-    format: `${title} {bar} {percent} %  {left}  {detail}`,
+    format: `${title} {bar} {percentage} %  {left}  {detail}`,
     barsize: 24,
     barCompleteChar: "\u2588",
     barIncompleteChar: "\u2591",
@@ -34,30 +34,30 @@ function barView(terminal: Terminal, title: string): ProgressView {
     fps: 10,
   };
   let bar: SingleBar | undefined;
-  const start = () => {
-    bar = new SingleBar(options);
-    bar.start(1000, 0, { left: "", detail: "" });
-  };
   let state: [number, Record<string, string>] = [0, { left: "", detail: "" }];
+  const show = () => {
+    if (bar) return bar.update(...state);
+    bar = new SingleBar(options);
+    bar.start(1000, ...state);
+  };
+  const hide = () => {
+    bar?.stop();
+    bar = undefined;
+  };
   return {
     update(fraction, detail, remainingSeconds) {
-      if (!bar) start();
       const left = Number.isFinite(remainingSeconds) ? `${formatSeconds(remainingSeconds)} left` : "";
       state = [Math.floor(1000 * fraction), { left, detail }];
-      bar?.update(...state);
+      show();
     },
     line(text) {
       // the bar leaves the line, the text takes it, and the bar goes on below
-      bar?.stop();
+      const shown = bar !== undefined;
+      hide();
       terminal.stderr.write(`${text}\n`);
-      if (!bar) return;
-      start();
-      bar.update(...state);
+      if (shown) show();
     },
-    stop() {
-      bar?.stop();
-      bar = undefined;
-    },
+    stop: hide,
   };
 }
 
