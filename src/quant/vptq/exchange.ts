@@ -7,6 +7,8 @@ import { type KMeansResult, kmeans } from "./kmeans.js";
 /** Codewords moved at once, as a share of all, at first; and the factor for the next try after one that did not help. */
 const FIRST_SHARE = 0.1;
 const SHRINK = 0.6;
+/** Ends it, in codewords: a single one is tried a few times. */
+const LEAST_SHARE = 0.25;
 /** Most tries: the first bring most, and with many codewords each takes long. */
 const triesFor = (codewords: number): number => Math.max(6, Math.min(30, Math.floor(15360 / codewords)));
 /** Lloyd iterations after each exchange. */
@@ -34,13 +36,13 @@ export async function exchangeCodewords(
     const factors = await engine.read(weights);
     let best = start;
     let share = FIRST_SHARE;
-    for (let attempt = 0; attempt < triesFor(codewords) && share * codewords >= 1; attempt++) {
+    for (let attempt = 0; attempt < triesFor(codewords) && share * codewords >= LEAST_SHARE; attempt++) {
       throwIfAborted(signal);
       const next = await engine.scope(async () => {
         const { indices, distances } = engine.nearestCodeword(vectors, best.centroids, best.indices);
         const clusters = measureClusters(factors, await engine.read(indices), await engine.read(distances), codewords);
         const centroids = await engine.read(best.centroids);
-        const moves = chooseMoves(centroids, length, clusters, Math.floor(share * codewords));
+        const moves = chooseMoves(centroids, length, clusters, Math.max(1, Math.floor(share * codewords)));
         const drawn = drawFrom(moves, clusters, random);
         for (const [i, { from, mate }] of moves.entries()) {
           const into = await engine.read(engine.view(vectors, [length], drawn[i] * length));

@@ -78,8 +78,8 @@ function descend(
   onStep?: OnStep,
 ): Promise<RatedCodes> {
   const { engine, signal } = context;
-  const { weights, hessian } = problem;
-  const [columns, paddedRows] = weights.shape;
+  const { hessian } = problem;
+  const [columns, paddedRows] = problem.weights.shape;
   return engine.scope(async () => {
     const fitted = await fitCentroids(problem, start, context);
     await onStep?.("least squares", fitted);
@@ -88,13 +88,24 @@ function descend(
     let { indices } = fitted;
     for (let sweep = 0; sweep < DESCENTS; sweep++) {
       throwIfAborted(signal);
-      const next = engine.coordinateSweep(weights, hessian, quantized, segments, indices, { beam });
+      const next = engine.scope(() => {
+        const target = withPadding(engine, problem, quantized);
+        return engine.coordinateSweep(target, hessian, quantized, segments, indices, { beam });
+      });
       quantized.dispose();
       ({ indices, quantized } = next);
       await onStep?.("descent", { segments, indices });
     }
     return rate(engine, problem, { segments, indices }, quantized);
   });
+}
+
+/** W^T with the padding as it is decoded now, so that it does not speak for other codewords; rows are independent. */
+function withPadding(engine: Engine, { weights, rows }: NormalisedProblem, quantized: F32): F32 {
+  const paddedRows = weights.shape[1];
+  if (paddedRows === rows) return weights;
+  const padding = engine.upload(new Float32Array(paddedRows).fill(1, rows), [paddedRows], "f32");
+  return engine.add(weights, engine.multiply(quantized, padding));
 }
 
 /** Least-squares centroids for the codes' indices, rounded to the stored type. */
