@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
+import { encodeInChunks } from "./chunks.js";
 import { splitPiecesAtWords } from "./pieces.js";
 import { createTokenizer, type Tokenizer } from "./tokenizer.js";
 
@@ -93,6 +94,36 @@ describe("a text stream", () => {
   it("gives an unfinished character as U+FFFD at the end", () => {
     const ids = bundled.encode("ok \u{1f600}").slice(0, -1);
     expect(streamed(bundled, ids)).toBe("ok \ufffd");
+  });
+});
+
+describe("encodeInChunks", () => {
+  it("gives the ids of the whole", () => {
+    for (const name of Object.keys(golden.slices)) {
+      const text = readFileSync(`data/${name}.txt`, "utf8").slice(0, 60_000);
+      const whole = bundled.encode(text);
+      let calls = 0;
+      const encode = (part: string) => {
+        calls++;
+        return [...bundled.encode(part)];
+      };
+      for (const chunk of [700, 5000, 1e6]) expect(encodeInChunks(encode, text, chunk)).toEqual(whole);
+      expect(calls).toBeGreaterThan(20);
+    }
+  });
+
+  it("finds line ends that are no place to cut, and never cuts what marks its beginning", () => {
+    // blank lines: a run of line ends is one token
+    const text = "one\n\n\n\ntwo\n\n\nthree".repeat(50);
+    expect(encodeInChunks((part) => [...bundled.encode(part)], text, 3)).toEqual(bundled.encode(text));
+    const marked = "one two\nthree\n".repeat(200);
+    const lengths: number[] = [];
+    const encode = (part: string) => {
+      lengths.push(part.length);
+      return [...words.encode(part)];
+    };
+    expect(encodeInChunks(encode, marked, 100)).toEqual(words.encode(marked));
+    expect(lengths.at(-1)).toBe(marked.length);
   });
 });
 

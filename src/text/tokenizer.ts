@@ -1,5 +1,6 @@
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
-import { formatError, unsupportedError, usageError } from "../errors.js";
+import { formatError, unsupportedError } from "../errors.js";
+import { encodeInChunks } from "./chunks.js";
 import { splitPiecesAtWords } from "./pieces.js";
 
 /** Text to token ids and back, as the model was trained. */
@@ -54,6 +55,11 @@ export function createTokenizer(tokenizerJson: string, configJson?: string): Tok
   }
   const size = library.get_vocab().size;
 
+  const encode = (text: string): number[] => {
+    const { ids } = library.encode(text, { add_special_tokens: false });
+    if (!ids.includes(undefined as unknown as number)) return ids;
+    throw unsupportedError("the text has characters that the tokenizer has no token for, not even one for the unknown");
+  };
   const decode = (ids: ArrayLike<number>): string => {
     const known = Array.from(ids).filter((id) => library.id_to_token(id) !== undefined);
     if (known.length === 0) return "";
@@ -62,16 +68,7 @@ export function createTokenizer(tokenizerJson: string, configJson?: string): Tok
   return {
     size,
     beginTokens: beginTokens(library),
-    encode(text) {
-      if (text === "") return new Int32Array(0);
-      const { ids } = library.encode(text, { add_special_tokens: false });
-      const missing = ids.indexOf(undefined as unknown as number);
-      if (missing >= 0)
-        throw usageError(
-          `token ${missing} of the text is not in the vocabulary, and the tokenizer has no token for the unknown`,
-        );
-      return Int32Array.from(ids);
-    },
+    encode: (text) => (text === "" ? new Int32Array(0) : encodeInChunks(encode, text)),
     decode,
     stream: () => createTextStream(decode),
     idOf: (token) => library.token_to_id(token),
