@@ -1,7 +1,7 @@
-import { freemem } from "node:os";
 import type { Engine } from "../engine/engine.js";
 import { openModel, type RunnableModel } from "../runtime/model.js";
 import { openFolder } from "./folder.js";
+import { availableMemory } from "./memory.js";
 
 /** WebAssembly addresses 4 GiB; the rest of it is for activations and logits. */
 const MOST_WEIGHTS = 2.5 * 2 ** 30;
@@ -9,7 +9,7 @@ const LEAST_WEIGHTS = 256 * 2 ** 20;
 
 /** Bytes of f32 weights that may stay in memory, for `models` models together on this machine. */
 export function weightBudget(models = 1): number {
-  return Math.max(LEAST_WEIGHTS, Math.min(MOST_WEIGHTS, freemem() / 2)) / models;
+  return Math.max(LEAST_WEIGHTS, Math.min(MOST_WEIGHTS, availableMemory() / 2)) / models;
 }
 
 /** Opens the checkpoint in a folder of the disk for running; `models` of them share the memory. */

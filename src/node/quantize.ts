@@ -1,4 +1,3 @@
-import { freemem } from "node:os";
 import { dirname, resolve } from "node:path";
 import { type CheckpointModel, openCheckpointModel } from "../checkpoint/open.js";
 import type { Engine } from "../engine/engine.js";
@@ -13,6 +12,7 @@ import type { RecordLayout } from "../quant/bits.js";
 import { openTokenizer } from "../text/load.js";
 import { openFolder } from "./folder.js";
 import { diskJournal } from "./journal.js";
+import { availableMemory } from "./memory.js";
 import { createOutput } from "./output.js";
 import { createSpillFile } from "./spill.js";
 import { readText } from "./texts.js";
@@ -70,7 +70,7 @@ export interface QuantizeModelOptions {
   signal?: AbortSignal;
 }
 
-export const defaultActivationMemory = (): number => Math.floor(freemem() / 2);
+export const defaultActivationMemory = (): number => Math.floor(availableMemory() / 2);
 
 /** Where a job that writes to `output` keeps what is finished. */
 export const journalFolder = (output: string): string => `${resolve(output)}.journal`;

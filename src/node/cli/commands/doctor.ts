@@ -1,10 +1,11 @@
 import { existsSync, readdirSync } from "node:fs";
-import { availableParallelism, cpus, freemem, totalmem } from "node:os";
+import { availableParallelism, cpus, totalmem } from "node:os";
 import { join } from "node:path";
 import { findBlas } from "../../../engine/blas/library.js";
 import { hasRelaxedSimd } from "../../../engine/wasm/runtime.js";
 import { formatBytes } from "../../../report/format.js";
 import { createEngine, enableRelaxedSimd } from "../../engines.js";
+import { availableMemory } from "../../memory.js";
 import { packageFolder, packageVersion } from "../../package.js";
 import { BUNDLED_TEXTS } from "../../texts.js";
 import type { AddCommand, Handler } from "../command.js";
@@ -62,8 +63,8 @@ function processor(): Finding {
 }
 
 function memory(): Finding {
-  const detail = `${formatBytes(freemem())} free of ${formatBytes(totalmem())}`;
-  if (freemem() > 1e9) return { name: "memory", state: "ok", detail };
+  const detail = `${formatBytes(availableMemory())} free of ${formatBytes(totalmem())}`;
+  if (availableMemory() > 1e9) return { name: "memory", state: "ok", detail };
   return { name: "memory", state: "missing", detail, remedy: "close other programs: less than 1 GB is free" };
 }
 
