@@ -118,6 +118,25 @@ describe("WasmRuntime", () => {
     expect(runtime.liveBytes).toBe(0);
   });
 
+  it("makes do with the address space that there is", async () => {
+    const { Memory } = WebAssembly;
+    const within = (pages: number) =>
+      function (this: unknown, descriptor: WebAssembly.MemoryDescriptor) {
+        if ((descriptor.maximum ?? 0) > pages) throw new RangeError("no room");
+        return new Memory(descriptor);
+      } as unknown as typeof Memory;
+    try {
+      WebAssembly.Memory = within(16384);
+      const runtime = await runtimeOf(2);
+      expect(double(runtime, 10_000)[9_999]).toBe(19_998);
+      expect(() => runtime.allocate(2 ** 30)).toThrow(/of 1024 MB/);
+      WebAssembly.Memory = within(2048);
+      await expect(runtimeOf(1)).rejects.toThrow(/no WebAssembly memory with threads: RangeError: no room/);
+    } finally {
+      WebAssembly.Memory = Memory;
+    }
+  });
+
   it("refuses work after its end", async () => {
     const runtime = await runtimeOf(2);
     const address = runtime.allocate(64);

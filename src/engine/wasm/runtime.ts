@@ -11,6 +11,8 @@ const HEAP_ADDRESS = 64 * 1024;
 const ARGUMENT_SLOTS = 256;
 const PAGE = 64 * 1024;
 const MAXIMUM_PAGES = 65536;
+/** 256 MiB: below this an engine is of no use. */
+const LEAST_PAGES = 4096;
 /** Chunks a thread gets on average: enough for balance when one of them is disturbed. */
 const CHUNKS_PER_THREAD = 8;
 /** Scratch above this is given back after its job. */
@@ -46,13 +48,14 @@ export class WasmRuntime {
   private constructor(
     module: WebAssembly.Module,
     private readonly memory: WebAssembly.Memory,
+    private readonly maximumPages: number,
     private readonly workers: readonly WorkerHandle[],
     readonly relaxed: boolean,
   ) {
     this.threads = workers.length + 1;
     this.words = new Int32Array(memory.buffer, CONTROL_ADDRESS, CONTROL.words);
     this.argumentView = new DataView(memory.buffer, ARGUMENTS_ADDRESS, 8 * ARGUMENT_SLOTS);
-    this.allocator = new Allocator(HEAP_ADDRESS, MAXIMUM_PAGES * PAGE, (end) => this.grow(end));
+    this.allocator = new Allocator(HEAP_ADDRESS, maximumPages * PAGE, (end) => this.grow(end));
     const names = kernelNames(module);
     this.names = new Map(names.map((name, index) => [name, index]));
     const { exports } = new WebAssembly.Instance(module, { env: { memory } });
@@ -69,12 +72,12 @@ export class WasmRuntime {
         relaxed ? "ask for the reproducible build, which needs plain SIMD only" : "use a newer browser or Node >= 20",
       );
     const module = await WebAssembly.compile(bytes);
-    const memory = new WebAssembly.Memory({ initial: 2, maximum: MAXIMUM_PAGES, shared: true });
+    const { memory, maximumPages } = sharedMemory();
     const extra = options.spawnWorker ? Math.max(0, Math.floor(options.threads ?? 1) - 1) : 0;
     const workers: WorkerHandle[] = [];
     try {
       for (let index = 0; index < extra; index++) workers.push((options.spawnWorker as WorkerSpawner)(WORKER_SOURCE));
-      const runtime = new WasmRuntime(module, memory, workers, relaxed);
+      const runtime = new WasmRuntime(module, memory, maximumPages, workers, relaxed);
       const kernels = kernelNames(module);
       const start = { module, memory, kernels, control: CONTROL_ADDRESS };
       await Promise.all(
@@ -97,7 +100,8 @@ export class WasmRuntime {
       return runtime;
     } catch (error) {
       await Promise.allSettled(workers.map((worker) => worker.terminate()));
-      throw error;
+      if (error instanceof BitwrightError) throw error;
+      throw unsupportedError(`the wasm threads did not start: ${error}`, "use one thread"); // memory that cannot be shared
     }
   }
 
@@ -141,7 +145,7 @@ export class WasmRuntime {
     const have = this.memory.buffer.byteLength;
     if (end <= have) return;
     // ahead of need by an eighth, so that growth stays rare; untouched pages cost nothing
-    const ahead = Math.min(MAXIMUM_PAGES, Math.ceil((end + end / 8) / PAGE));
+    const ahead = Math.min(this.maximumPages, Math.ceil((end + end / 8) / PAGE));
     try {
       this.memory.grow(ahead - have / PAGE);
     } catch {
@@ -270,6 +274,22 @@ export class WasmRuntime {
     Atomics.add(this.words, CONTROL.generation, 1);
     Atomics.notify(this.words, CONTROL.generation);
     await Promise.all(this.workers.map((worker) => worker.terminate()));
+  }
+}
+
+/** Room for 4 GiB, or for as much as the machine lets us reserve. Nothing is used before it is needed. */
+function sharedMemory(): { memory: WebAssembly.Memory; maximumPages: number } {
+  for (let maximumPages = MAXIMUM_PAGES; ; maximumPages /= 2) {
+    try {
+      const memory = new WebAssembly.Memory({ initial: 2, maximum: maximumPages, shared: true });
+      return { memory, maximumPages };
+    } catch (error) {
+      if (maximumPages <= LEAST_PAGES)
+        throw unsupportedError(
+          `no WebAssembly memory with threads: ${error}`,
+          "free address space, or use a newer browser",
+        );
+    }
   }
 }
 
