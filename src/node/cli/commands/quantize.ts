@@ -1,41 +1,15 @@
 import { resourceUsage } from "node:process";
-import { type Command, InvalidArgumentError, Option } from "commander";
+import type { Engine } from "../../../engine/engine.js";
 import { usageError } from "../../../errors.js";
 import { blockParameters } from "../../../model/tensors.js";
 import type { PlannedLinear } from "../../../pipeline/plan.js";
-import { DEFAULT_RECIPE, METHODS, type RecipeInput, recipeJsonSchema, recipeSchema } from "../../../pipeline/recipe.js";
-import type { RecordLayout } from "../../../quant/bits.js";
+import { DEFAULT_RECIPE, recipeJsonSchema } from "../../../pipeline/recipe.js";
 import { formatBits, formatBytes, formatCount, formatSeconds, formatSmall } from "../../../report/format.js";
 import { tableOf } from "../../../report/table.js";
-import { readJsonFile } from "../../folder.js";
 import { estimate, type PreparedJob, prepareJob, runJob } from "../../quantize.js";
-import { BUNDLED_TEXTS } from "../../texts.js";
 import { type AddCommand, type CommandContext, type Handler, withEngine } from "../command.js";
-import {
-  addCommonOptions,
-  addEngineOptions,
-  byteSize,
-  type CommonOptions,
-  type EngineOptions,
-  numberBetween,
-  wholeNumber,
-} from "../options.js";
+import { addQuantizeOptions, type QuantizeOptions, readRecipe } from "../quantize-options.js";
 import { createQuantizeView, shortName } from "../quantize-view.js";
-
-interface JobOptions extends CommonOptions, EngineOptions {
-  output?: string;
-  calibration: string;
-  recipe?: string;
-  resume: boolean;
-  overwrite: boolean;
-  dryRun: boolean;
-  layout?: RecordLayout;
-  maxShardSize?: number;
-  activationMemory?: number;
-}
-/** The words of a recipe that have an option of the same name. */
-type RecipeOptions = Omit<RecipeInput, "overrides">;
-type QuantizeOptions = JobOptions & RecipeOptions;
 
 const EXAMPLES = `
 Examples:
@@ -62,141 +36,18 @@ Examples:
 The checkpoint has the published VPTQ layout where that can hold it, else Bitwright's own (docs/FORMAT.md).
 Then: bitwright eval quantized/ --against original/`;
 
-const D = DEFAULT_RECIPE;
-const onlyVptq = [
-  "vectorLength",
-  "codebook",
-  "residual",
-  "outliers",
-  "outlierVectorLength",
-  "outlierCodebook",
-  "groups",
-];
-const onlyVptqToo = ["norm", "refine", "beam", "iterations"];
-const onlyAffine = ["bits", "group", "symmetric", "actOrder"];
-
 export const addQuantize: AddCommand = (program, attach) => {
   const command = program
     .command("quantize")
     .summary("make a model smaller")
     .description("Quantizes the linears of a Hugging Face checkpoint and writes a new one.")
-    .argument("[model]", "folder of a full-precision checkpoint")
-    .option("-o, --output <folder>", "folder to write; it appears when it is complete")
-    .addOption(new Option("--method <name>", `how codes are chosen (default: ${D.method})`).choices(METHODS))
-    .option("--recipe <file>", "JSON file with these words in camel case, and overrides by name");
-  addVptqOptions(command);
-  addAffineOptions(command);
-  addJobOptions(command);
-  addCommonOptions(addEngineOptions(command)).addHelpText("after", EXAMPLES);
+    .argument("[model]", "folder of a full-precision checkpoint");
+  addQuantizeOptions(command);
+  command.addHelpText("after", EXAMPLES);
   attach(command, quantizeModel);
 };
 
-function addVptqOptions(command: Command): void {
-  const collect = (text: string, earlier: number[] = []): number[] => [...earlier, wholeNumber(2, 65536)(text)];
-  command
-    .optionsGroup("VPTQ:")
-    .option("--vector-length <v>", `weights in a vector (default: ${D.vectorLength})`, wholeNumber(1, 64))
-    .option("--codebook <size>", `codewords, a power of two (default: ${D.codebook})`, wholeNumber(2, 65536))
-    .option("--residual <size>", "codewords of a residual stage; repeat it for more stages", collect)
-    .option(
-      "--outliers <percent>",
-      "share of the columns with a codebook of their own (default: 0)",
-      numberBetween(0, 50),
-    )
-    .option("--outlier-vector-length <v>", `(default: ${D.outlierVectorLength})`, wholeNumber(1, 64))
-    .option("--outlier-codebook <size>", `(default: ${D.outlierCodebook})`, wholeNumber(2, 65536))
-    .option(
-      "--groups <count>",
-      `column groups with codebooks of their own (default: ${D.groups})`,
-      wholeNumber(1, 1024),
-    )
-    .addOption(new Option("--norm <axis>", `normalise first (default: ${D.norm})`).choices(["none", "column", "row"]))
-    .option(
-      "--refine <rounds>",
-      `rounds of refitted centroids and indices; 0 as published (default: ${D.refine})`,
-      wholeNumber(0, 50),
-    )
-    .option(
-      "--beam <count>",
-      `first-stage candidates tried with the residual stages (default: ${D.beam})`,
-      wholeNumber(1, 64),
-    )
-    .option("--iterations <count>", `most iterations of k-means (default: ${D.iterations})`, wholeNumber(1, 10000));
-}
-
-function addAffineOptions(command: Command): void {
-  const group = (text: string): number | "channel" => {
-    if (text === "channel") return "channel";
-    try {
-      return wholeNumber(1, 1 << 20)(text);
-    } catch {
-      throw new InvalidArgumentError('Expected a number of columns, or "channel" for one group a row.');
-    }
-  };
-  const bits = (text: string): number => {
-    if (!["2", "3", "4", "8"].includes(text)) throw new InvalidArgumentError("Expected 2, 3, 4 or 8.");
-    return Number(text);
-  };
-  command
-    .optionsGroup("GPTQ and RTN:")
-    .option("--bits <bits>", `2, 3, 4 or 8 (default: ${D.bits})`, bits)
-    .option("--group <columns>", `columns that share a scale, or "channel" (default: ${D.group})`, group)
-    .option("--symmetric", "no zero-points")
-    .option("--act-order", "GPTQ: the most active columns first");
-}
-
-function addJobOptions(command: Command): void {
-  command
-    .optionsGroup("Calibration:")
-    .option(
-      "--calibration <file>",
-      `plain text, .jsonl with a "text" field, or one of ${Object.keys(BUNDLED_TEXTS).join(", ")}`,
-      "c4",
-    )
-    .option(
-      "--samples <count>",
-      `windows of the text (default: ${D.samples}, or what it gives)`,
-      wholeNumber(1, 1_000_000),
-    )
-    .option(
-      "--window <tokens>",
-      `tokens in a window (default: ${D.window}, or the model's context)`,
-      wholeNumber(2, 1 << 20),
-    )
-    .option("--seed <number>", `of everything random (default: ${D.seed})`, wholeNumber(0, 0xffffffff))
-    .addOption(
-      new Option("--propagate <stream>", `inputs a layer is measured on (default: ${D.propagate})`).choices([
-        "full",
-        "quantized",
-      ]),
-    )
-    .option(
-      "--asymmetric <share>",
-      `correction towards the full-precision stream, 0-1 (default: ${D.asymmetric})`,
-      numberBetween(0, 1),
-    )
-    .option("--damping <share>", `of the Hessian's mean diagonal (default: ${D.damping})`, numberBetween(1e-6, 1))
-    .optionsGroup("Job:")
-    .option("--resume", "go on with unfinished work of the same job", false)
-    .option("--overwrite", "replace the output folder, drop unfinished work", false)
-    .option("--dry-run", "print the bits, bytes, memory and time; touch nothing", false)
-    .addOption(
-      new Option("--layout <name>", "layout of the checkpoint (default: vptq where it fits)").choices([
-        "vptq",
-        "bitwright",
-      ]),
-    )
-    .option("--max-shard-size <size>", "largest weight file, such as 5GB", byteSize(1e6))
-    .option(
-      "--activation-memory <size>",
-      "activations in memory, the rest on disk (default: half of the free)",
-      byteSize(0),
-    )
-    .option("--recipe-schema", "print the JSON Schema of a recipe and end")
-    .optionsGroup("Options:");
-}
-
-const quantizeModel: Handler<QuantizeOptions & { recipeSchema?: boolean }> = async ([path], options, context) => {
+const quantizeModel: Handler<QuantizeOptions> = async ([path], options, context) => {
   if (options.recipeSchema) {
     const schema = recipeJsonSchema();
     context.terminal.document(schema as Record<string, unknown>);
@@ -206,7 +57,7 @@ const quantizeModel: Handler<QuantizeOptions & { recipeSchema?: boolean }> = asy
   if (path === undefined) throw usageError("missing required argument 'model'", "bitwright quantize --help");
   if (options.output === undefined && !options.dryRun)
     throw usageError("missing required option '-o, --output <folder>'", "bitwright quantize --help, or --dry-run");
-  const input = await readRecipe(options, context);
+  const input = await readRecipe(options, context.terminal);
   const job = await prepareJob(path, input, options.calibration, options.layout);
   try {
     await withEngine(options, context, (engine) =>
@@ -216,28 +67,6 @@ const quantizeModel: Handler<QuantizeOptions & { recipeSchema?: boolean }> = asy
     await job.model.close();
   }
 };
-
-/** The recipe file with the words of the command line over it. */
-async function readRecipe(options: QuantizeOptions, { terminal }: CommandContext): Promise<RecipeInput> {
-  const file = options.recipe === undefined ? {} : await readJsonFile(options.recipe);
-  if (typeof file !== "object" || file === null || Array.isArray(file))
-    throw usageError(`${options.recipe}: expected a JSON object`, "see the examples in bitwright quantize --help");
-  const words: Record<string, unknown> = { ...file };
-  for (const word of Object.keys(recipeSchema.shape)) {
-    if (word in options) words[word] = options[word as keyof QuantizeOptions];
-  }
-  if (options.recipe === undefined) {
-    const idle = words.method === undefined || words.method === "vptq" ? onlyAffine : [...onlyVptq, ...onlyVptqToo];
-    const given = idle.filter((word) => words[word] !== undefined);
-    if (given.length > 0) {
-      const names = given.map((word) => `--${word.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`);
-      terminal.warn(`${names.join(", ")}: no meaning for the method ${words.method ?? D.method}`);
-    }
-  }
-  return words as RecipeInput;
-}
-
-type Engine = Parameters<Parameters<typeof withEngine>[2]>[0];
 
 async function run(path: string, job: PreparedJob, options: QuantizeOptions, engine: Engine, context: CommandContext) {
   const { terminal, signal } = context;
@@ -276,7 +105,7 @@ async function run(path: string, job: PreparedJob, options: QuantizeOptions, eng
 }
 
 function noteCalibration({ calibration, recipe }: PreparedJob, terminal: CommandContext["terminal"]): void {
-  if (!calibration || recipe.samples >= D.samples) return;
+  if (!calibration || recipe.samples >= DEFAULT_RECIPE.samples) return;
   const { name, tokens } = calibration;
   terminal.note(
     `calibration: ${name} has ${formatCount(tokens.length)} tokens, ${recipe.samples} windows of ${recipe.window} are used; a longer text is better`,

@@ -1,0 +1,179 @@
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { usageError } from "../../errors.js";
+import { DEFAULT_RECIPE, METHODS, type RecipeInput, recipeSchema } from "../../pipeline/recipe.js";
+import type { RecordLayout } from "../../quant/bits.js";
+import { readJsonFile } from "../folder.js";
+import { BUNDLED_TEXTS } from "../texts.js";
+import {
+  addCommonOptions,
+  addEngineOptions,
+  byteSize,
+  type CommonOptions,
+  type EngineOptions,
+  numberBetween,
+  wholeNumber,
+} from "./options.js";
+import type { Terminal } from "./terminal.js";
+
+// The options of `bitwright quantize`, and the recipe that they and a recipe file make together.
+
+interface JobOptions extends CommonOptions, EngineOptions {
+  output?: string;
+  calibration: string;
+  recipe?: string;
+  resume: boolean;
+  overwrite: boolean;
+  dryRun: boolean;
+  layout?: RecordLayout;
+  maxShardSize?: number;
+  activationMemory?: number;
+  recipeSchema?: boolean;
+}
+/** The words of a recipe that have an option of the same name. */
+type RecipeOptions = Omit<RecipeInput, "overrides">;
+export type QuantizeOptions = JobOptions & RecipeOptions;
+
+const D = DEFAULT_RECIPE;
+/** Words that only some methods know. */
+const VPTQ_WORDS =
+  "vectorLength codebook residual outliers outlierVectorLength outlierCodebook groups norm refine beam iterations".split(
+    " ",
+  );
+const AFFINE_WORDS = "bits group symmetric actOrder".split(" ");
+
+/** Adds every option of the command, in groups. */
+export function addQuantizeOptions(command: Command): void {
+  command
+    .option("-o, --output <folder>", "folder to write; it appears when it is complete")
+    .addOption(new Option("--method <name>", `how codes are chosen (default: ${D.method})`).choices(METHODS))
+    .option("--recipe <file>", "JSON file with these words in camel case, and overrides by name");
+  addVptqOptions(command);
+  addAffineOptions(command);
+  addJobOptions(command);
+  addCommonOptions(addEngineOptions(command));
+}
+
+function addVptqOptions(command: Command): void {
+  const collect = (text: string, earlier: number[] = []): number[] => [...earlier, wholeNumber(2, 65536)(text)];
+  command
+    .optionsGroup("VPTQ:")
+    .option("--vector-length <v>", `weights in a vector (default: ${D.vectorLength})`, wholeNumber(1, 64))
+    .option("--codebook <size>", `codewords, a power of two (default: ${D.codebook})`, wholeNumber(2, 65536))
+    .option("--residual <size>", "codewords of a residual stage; repeat it for more stages", collect)
+    .option(
+      "--outliers <percent>",
+      "share of the columns with a codebook of their own (default: 0)",
+      numberBetween(0, 50),
+    )
+    .option("--outlier-vector-length <v>", `(default: ${D.outlierVectorLength})`, wholeNumber(1, 64))
+    .option("--outlier-codebook <size>", `(default: ${D.outlierCodebook})`, wholeNumber(2, 65536))
+    .option(
+      "--groups <count>",
+      `column groups with codebooks of their own (default: ${D.groups})`,
+      wholeNumber(1, 1024),
+    )
+    .addOption(new Option("--norm <axis>", `normalise first (default: ${D.norm})`).choices(["none", "column", "row"]))
+    .option(
+      "--refine <rounds>",
+      `rounds of refitted centroids and indices; 0 as published (default: ${D.refine})`,
+      wholeNumber(0, 50),
+    )
+    .option(
+      "--beam <count>",
+      `first-stage candidates tried with the residual stages (default: ${D.beam})`,
+      wholeNumber(1, 64),
+    )
+    .option("--iterations <count>", `most iterations of k-means (default: ${D.iterations})`, wholeNumber(1, 10000));
+}
+
+function addAffineOptions(command: Command): void {
+  const group = (text: string): number | "channel" => {
+    if (text === "channel") return "channel";
+    try {
+      return wholeNumber(1, 1 << 20)(text);
+    } catch {
+      throw new InvalidArgumentError('Expected a number of columns, or "channel" for one group a row.');
+    }
+  };
+  const bits = (text: string): number => {
+    if (!["2", "3", "4", "8"].includes(text)) throw new InvalidArgumentError("Expected 2, 3, 4 or 8.");
+    return Number(text);
+  };
+  command
+    .optionsGroup("GPTQ and RTN:")
+    .option("--bits <bits>", `2, 3, 4 or 8 (default: ${D.bits})`, bits)
+    .option("--group <columns>", `columns that share a scale, or "channel" (default: ${D.group})`, group)
+    .option("--symmetric", "no zero-points")
+    .option("--act-order", "GPTQ: the most active columns first");
+}
+
+function addJobOptions(command: Command): void {
+  command
+    .optionsGroup("Calibration:")
+    .option(
+      "--calibration <file>",
+      `plain text, .jsonl with a "text" field, or one of ${Object.keys(BUNDLED_TEXTS).join(", ")}`,
+      "c4",
+    )
+    .option(
+      "--samples <count>",
+      `windows of the text (default: ${D.samples}, or what it gives)`,
+      wholeNumber(1, 1_000_000),
+    )
+    .option(
+      "--window <tokens>",
+      `tokens in a window (default: ${D.window}, or the model's context)`,
+      wholeNumber(2, 1 << 20),
+    )
+    .option("--seed <number>", `of everything random (default: ${D.seed})`, wholeNumber(0, 0xffffffff))
+    .addOption(
+      new Option("--propagate <stream>", `inputs a layer is measured on (default: ${D.propagate})`).choices([
+        "full",
+        "quantized",
+      ]),
+    )
+    .option(
+      "--asymmetric <share>",
+      `correction towards the full-precision stream, 0-1 (default: ${D.asymmetric})`,
+      numberBetween(0, 1),
+    )
+    .option("--damping <share>", `of the Hessian's mean diagonal (default: ${D.damping})`, numberBetween(1e-6, 1))
+    .optionsGroup("Job:")
+    .option("--resume", "go on with unfinished work of the same job", false)
+    .option("--overwrite", "replace the output folder, drop unfinished work", false)
+    .option("--dry-run", "print the bits, bytes, memory and time; touch nothing", false)
+    .addOption(
+      new Option("--layout <name>", "layout of the checkpoint (default: vptq where it fits)").choices([
+        "vptq",
+        "bitwright",
+      ]),
+    )
+    .option("--max-shard-size <size>", "largest weight file, such as 5GB", byteSize(1e6))
+    .option(
+      "--activation-memory <size>",
+      "activations in memory, the rest on disk (default: half of the free)",
+      byteSize(0),
+    )
+    .option("--recipe-schema", "print the JSON Schema of a recipe and end")
+    .optionsGroup("Options:");
+}
+
+/** The recipe file with the words of the command line over it. */
+export async function readRecipe(options: QuantizeOptions, terminal: Terminal): Promise<RecipeInput> {
+  const file = options.recipe === undefined ? {} : await readJsonFile(options.recipe);
+  if (typeof file !== "object" || file === null || Array.isArray(file))
+    throw usageError(`${options.recipe}: expected a JSON object`, "see the examples in bitwright quantize --help");
+  const words: Record<string, unknown> = { ...file };
+  for (const word of Object.keys(recipeSchema.shape)) {
+    if (word in options) words[word] = options[word as keyof QuantizeOptions];
+  }
+  if (options.recipe === undefined) {
+    const idle = words.method === undefined || words.method === "vptq" ? AFFINE_WORDS : VPTQ_WORDS;
+    const given = idle.filter((word) => words[word] !== undefined);
+    if (given.length > 0) {
+      const names = given.map((word) => `--${word.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`);
+      terminal.warn(`${names.join(", ")}: no meaning for the method ${words.method ?? D.method}`);
+    }
+  }
+  return words as RecipeInput;
+}
