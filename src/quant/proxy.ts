@@ -2,20 +2,20 @@ import type { Engine } from "../engine/engine.js";
 import type { F32 } from "../tensor/index.js";
 
 /**
- * tr(E H E^T), E = W - Q, with W and Q transposed [I, P] and H [I, I]: how much the linear's outputs change, summed over its
- * rows. `rowWeights` [P] weigh the rows of W.
+ * tr(E H E^T), E = W - Q, with W and Q transposed [I, P] and H [I, I], default the identity: how much the linear's outputs
+ * change, summed over its rows. `rowWeights` [P] weigh the rows of W.
  */
 export function proxyLoss(
   engine: Engine,
   weights: F32,
   quantized: F32 | undefined,
-  hessian: F32,
+  hessian?: F32,
   rowWeights?: F32,
 ): Promise<number> {
   return engine.scope(() => {
     const error = quantized ? engine.subtract(weights, quantized) : weights;
     const weighted = rowWeights ? engine.multiply(error, rowWeights) : error;
-    return engine.dot(weighted, engine.matmul(hessian, error));
+    return engine.dot(weighted, hessian ? engine.matmul(hessian, error) : error);
   });
 }
 
@@ -24,7 +24,7 @@ export async function relativeProxy(
   engine: Engine,
   weights: F32,
   quantized: F32,
-  hessian: F32,
+  hessian?: F32,
   rowWeights?: F32,
 ): Promise<number> {
   const loss = await proxyLoss(engine, weights, quantized, hessian, rowWeights);

@@ -26,13 +26,12 @@ export function quantizeRtn(
     const transposed = transposePadded(engine, weight, rows);
     const sweep = engine.affineSweep(transposed, undefined, gridOptions(scheme, group, order));
     const record = await affineRecord(engine, sweep, scheme, group, order);
-    const hessian = engine.create([columns, columns]);
+    let hessian: F32 | undefined;
     if (statistics) {
       const diagonal = await readDiagonal(engine, statistics.hessian);
-      const mean = diagonal.reduce((sum, value) => sum + value, 0) / columns;
-      engine.copyInto(hessian, statistics.hessian);
-      engine.addDiagonal(hessian, scheme.damping * mean);
-    } else engine.addDiagonal(hessian, 1);
+      hessian = engine.copy(statistics.hessian);
+      engine.addDiagonal(hessian, (scheme.damping * diagonal.reduce((sum, value) => sum + value, 0)) / columns);
+    }
     const proxyError = await relativeProxy(engine, transposed, sweep.quantized, hessian);
     return {
       record,

@@ -10,7 +10,7 @@ const SHRINK = 0.6;
 /** Ends it, in codewords: a single one is tried a few times. */
 const LEAST_SHARE = 0.25;
 /** Most tries: the first bring most, and with many codewords each takes long. */
-const triesFor = (codewords: number): number => Math.max(6, Math.min(30, Math.floor(15360 / codewords)));
+const triesFor = (codewords: number): number => Math.max(6, Math.min(20, Math.floor(15360 / codewords)));
 /** Lloyd iterations after each exchange. */
 const SETTLE = 10;
 /** Beyond this many codewords the table of merges costs more than it brings. */

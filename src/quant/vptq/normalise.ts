@@ -1,5 +1,6 @@
 import type { Engine } from "../../engine/engine.js";
 import { type F32, roundToF16 } from "../../tensor/index.js";
+import { descendingOrder } from "../permute.js";
 import type { PreparedLinear } from "../prepare.js";
 import type { VptqScheme } from "./scheme.js";
 
@@ -29,6 +30,12 @@ export async function measureScales(engine: Engine, weight: F32, norm: VptqSchem
   );
   return norm === "column" ? { column: scales } : { row: scales };
 }
+
+/** The order of a sweep: the largest diagonal of the rescaled Hessian first (act-order). */
+export const visitingOrder =
+  ({ column }: Scales) =>
+  (diagonal: Float32Array): Int32Array =>
+    descendingOrder(diagonal.map((value, c) => value * (column?.[c] ?? 1) ** 2));
 
 /** The problem that the codebooks are chosen for, all in sweep order. */
 export interface NormalisedProblem {

@@ -1,12 +1,11 @@
 import type { Engine } from "../../engine/engine.js";
 import type { F32 } from "../../tensor/index.js";
 import type { LinearMethod, LinearStatistics, MethodContext, QuantizedLinear } from "../method.js";
-import { descendingOrder } from "../permute.js";
 import { prepareLinear } from "../prepare.js";
 import { proxyLoss } from "../proxy.js";
 import type { CodebookRecord, CodebookSegmentRecord } from "../record.js";
 import type { Codes } from "./codes.js";
-import { measureScales, normalise, type Scales } from "./normalise.js";
+import { measureScales, normalise, type Scales, visitingOrder } from "./normalise.js";
 import { refineCodes } from "./refine.js";
 import type { VptqScheme } from "./scheme.js";
 import { checkCodebooksFit, paddedRows, planSegments } from "./segments.js";
@@ -31,17 +30,9 @@ export function quantizeVptq(
     const plan = planSegments(columns, scheme);
     checkCodebooksFit(plan, rows, name);
     const scales = await measureScales(engine, weight, scheme.norm);
-    const prepared = await prepareLinear(
-      weight,
-      statistics,
-      {
-        paddedRows: paddedRows(rows, plan),
-        damping: scheme.damping,
-        asymmetric: scheme.asymmetric,
-        order: (diagonal) => descendingOrder(diagonal.map((value, c) => value * (scales.column?.[c] ?? 1) ** 2)),
-      },
-      context,
-    );
+    const { damping, asymmetric } = scheme;
+    const options = { paddedRows: paddedRows(rows, plan), damping, asymmetric, order: visitingOrder(scales) };
+    const prepared = await prepareLinear(weight, statistics, options, context);
     const problem = await normalise(engine, prepared, scales, rows);
     const published = await trainCodebooks(problem, plan, scheme, context);
     const refined = await refineCodes(problem, plan, published, scheme, context);
