@@ -25,6 +25,11 @@ describe("bad use", () => {
     ["a text shorter than a window", ["eval", MODEL, "--window", "99999"], /not one window of 99999/],
     ["no output", ["quantize", MODEL], /missing required option '-o, --output <folder>'/],
     ["an impossible scheme", ["quantize", MODEL, "-o", join(scratch, "x"), "--codebook", "300"], /power of two/],
+    [
+      "a recipe that is not there",
+      ["quantize", MODEL, "--dry-run", "--recipe", "no.json"],
+      /there is no file no\.json/,
+    ],
     ["a codebook that cannot be filled", ["quantize", MODEL, "--dry-run", "--codebook", "65536"], /at most 16384 fits/],
     [
       "more windows than the text has",
@@ -153,6 +158,7 @@ describe("logits", () => {
       ["[1, 2]", /expected an array of arrays/],
       ["[[1], [2, 3]]", /equal lengths/],
       ["[[99999]]", /not in the vocabulary/],
+      ["[[1, 2", /is not JSON/],
     ] as const) {
       writeFileSync(file, content);
       const { code, stderr } = await bitwright("logits", MODEL, "--tokens", file);

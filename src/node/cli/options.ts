@@ -1,4 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { BitwrightError, usageError } from "../../errors.js";
+import { readJsonFile } from "../folder.js";
 
 // Options that several commands share, and the parsers of their values.
 
@@ -83,4 +85,14 @@ export function byteSize(least: number): (text: string) => number {
       throw new InvalidArgumentError(`Expected at least ${least} bytes.`);
     return bytes;
   };
+}
+
+/** A JSON file that an option names; not there or not JSON is bad use. */
+export async function readJsonOption(path: string): Promise<unknown> {
+  try {
+    return await readJsonFile(path);
+  } catch (error) {
+    if (error instanceof BitwrightError) throw usageError(error.message, error.remedy);
+    throw error;
+  }
 }

@@ -2,7 +2,6 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import { usageError } from "../../errors.js";
 import { DEFAULT_RECIPE, METHODS, type RecipeInput, recipeSchema } from "../../pipeline/recipe.js";
 import type { RecordLayout } from "../../quant/bits.js";
-import { readJsonFile } from "../folder.js";
 import { BUNDLED_TEXTS } from "../texts.js";
 import {
   addCommonOptions,
@@ -11,6 +10,7 @@ import {
   type CommonOptions,
   type EngineOptions,
   numberBetween,
+  readJsonOption,
   wholeNumber,
 } from "./options.js";
 import type { Terminal } from "./terminal.js";
@@ -160,7 +160,7 @@ function addJobOptions(command: Command): void {
 
 /** The recipe file with the words of the command line over it. */
 export async function readRecipe(options: QuantizeOptions, terminal: Terminal): Promise<RecipeInput> {
-  const file = options.recipe === undefined ? {} : await readJsonFile(options.recipe);
+  const file = options.recipe === undefined ? {} : await readJsonOption(options.recipe);
   if (typeof file !== "object" || file === null || Array.isArray(file))
     throw usageError(`${options.recipe}: expected a JSON object`, "see the examples in bitwright quantize --help");
   const words: Record<string, unknown> = { ...file };

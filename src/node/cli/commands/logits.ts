@@ -2,10 +2,15 @@ import { z } from "zod";
 import { usageError } from "../../../errors.js";
 import { formatCount } from "../../../report/format.js";
 import { computeLogits, type Logits } from "../../../runtime/index.js";
-import { readJsonFile } from "../../folder.js";
 import { openModelAt } from "../../models.js";
 import { type AddCommand, type Handler, withEngine } from "../command.js";
-import { addCommonOptions, addEngineOptions, type CommonOptions, type EngineOptions } from "../options.js";
+import {
+  addCommonOptions,
+  addEngineOptions,
+  type CommonOptions,
+  type EngineOptions,
+  readJsonOption,
+} from "../options.js";
 
 interface LogitsOptions extends CommonOptions, EngineOptions {
   tokens: string;
@@ -39,7 +44,7 @@ const tokensSchema = z
   .max(1 << 16);
 
 const logits: Handler<LogitsOptions> = async ([path], options, context) => {
-  const parsed = tokensSchema.safeParse(await readJsonFile(options.tokens));
+  const parsed = tokensSchema.safeParse(await readJsonOption(options.tokens));
   if (!parsed.success) {
     const { path: where, message } = parsed.error.issues[0];
     throw usageError(
