@@ -12,24 +12,35 @@ export interface Scales {
   row?: Float32Array;
 }
 
-/** Smallest scale: the least normal f16. */
+/** The least normal f16 and the largest. */
 const LEAST_SCALE = 2 ** -14;
+const LARGEST_SCALE = 65504;
 
-/** Root mean squares of the columns or rows of weight [O, I]. */
+/** Root mean squares of the rows and columns of weight [O, I], the columns' after the rows' were divided out. */
 export async function measureScales(engine: Engine, weight: F32, norm: VptqScheme["norm"]): Promise<Scales> {
   if (norm === "none") return {};
   const [rows, columns] = weight.shape;
   const values = await engine.read(weight);
-  const squares = new Float64Array(norm === "column" ? columns : rows);
-  for (let row = 0; row < rows; row++)
-    for (let column = 0; column < columns; column++)
-      squares[norm === "column" ? column : row] += values[row * columns + column] ** 2;
-  const terms = norm === "column" ? rows : columns;
-  const scales = Float32Array.from(squares, (square) =>
-    square > 0 ? Math.max(LEAST_SCALE, roundToF16(Math.sqrt(square / terms))) : 1,
-  );
-  return norm === "column" ? { column: scales } : { row: scales };
+  const scales: Scales = {};
+  if (norm !== "column") {
+    const squares = new Float64Array(rows);
+    for (let at = 0; at < values.length; at++) squares[Math.floor(at / columns)] += values[at] ** 2;
+    scales.row = scalesOf(squares, columns);
+  }
+  if (norm !== "row") {
+    const squares = new Float64Array(columns);
+    for (let at = 0; at < values.length; at++)
+      squares[at % columns] += (values[at] / (scales.row?.[Math.floor(at / columns)] ?? 1)) ** 2;
+    scales.column = scalesOf(squares, rows);
+  }
+  return scales;
 }
+
+/** Square roots of means over `terms`, in f16; 1 where there is nothing to scale. */
+const scalesOf = (squares: Float64Array, terms: number): Float32Array =>
+  Float32Array.from(squares, (square) =>
+    square > 0 ? Math.min(LARGEST_SCALE, Math.max(LEAST_SCALE, roundToF16(Math.sqrt(square / terms)))) : 1,
+  );
 
 /** The order of a sweep: the largest diagonal of the rescaled Hessian first (act-order). */
 export const visitingOrder =
@@ -58,7 +69,7 @@ export interface NormalisedProblem {
 /**
  * Divides the scales out of W, consistently: an error e in a normalised column is s e in W, so the Hessian, its factor and every
  * weight take s along (leaving the Hessian as it was, as the released VPTQ does, more than doubles the error). Row scales
- * commute with the column sweep and only weigh the rows.
+ * commute with the column sweep and only weigh the rows. Frees those tensors of `prepared` that are not needed any more.
  */
 export async function normalise(
   engine: Engine,
@@ -92,6 +103,9 @@ export async function normalise(
       for (let r = 0; r < rows; r++) squared[r] = row ? row[r] ** 2 : 1;
       rowWeights = vector(squared);
     }
+    prepared.factor.dispose();
+    if (weights !== prepared.weights) prepared.weights.dispose();
+    if (hessian !== prepared.hessian) prepared.hessian.dispose();
     const columnWeights = await engine.read(engine.diagonal(hessian));
     return { weights, hessian, feedback, rowWeights, rows, columnWeights, columnCosts };
   });

@@ -10,7 +10,8 @@ export interface VptqScheme {
   outliers?: { percent: number; vectorLength: number; codebook: number };
   /** Column groups, each with its own codebooks. */
   groups: number;
-  norm: "none" | "column" | "row";
+  /** Scales divided out before: none, one a column, one a row, or both. */
+  norm: "none" | "column" | "row" | "both";
   /** Rounds of least-squares centroids and re-chosen indices after the sweep; 0 is the algorithm as published. */
   refine: number;
   /** First-stage candidates tried with the residual stages; 1 is greedy. */

@@ -1,4 +1,4 @@
-import type { Engine } from "../../engine/engine.js";
+import { numericError } from "../../errors.js";
 import type { F32 } from "../../tensor/index.js";
 import type { LinearMethod, LinearStatistics, MethodContext, QuantizedLinear } from "../method.js";
 import { prepareLinear } from "../prepare.js";
@@ -17,6 +17,10 @@ import { trainCodebooks } from "./train.js";
  * back into the columns to come. `scheme.refine` rounds of least-squares centroids and coordinate descent follow.
  *
  * weight [O, I]. Rows are padded with zeros to whole vectors; the padding weighs nothing in codebooks and metrics.
+ *
+ * Where the released code departs from the paper or from algebra, this does not: normalised columns take the Hessian and its factor along;
+ * the factor is computed in the order in which it is used; residual codebooks are trained with every vector's own weight; errors are
+ * measured in one order of the columns; indices are chosen with the rounded codebooks that are stored; k-means is seeded.
  */
 export function quantizeVptq(
   weight: F32,
@@ -38,7 +42,7 @@ export function quantizeVptq(
     const refined = await refineCodes(problem, plan, published, scheme, context);
     const signalPower = await proxyLoss(engine, problem.weights, undefined, problem.hessian, problem.rowWeights);
     return {
-      record: await codebookRecord(engine, refined, prepared.order, scales, rows, scheme),
+      record: await codebookRecord(refined, prepared.order, scales, rows, scheme, context),
       metrics: {
         proxyError: signalPower > 0 ? Math.max(0, refined.loss) / signalPower : 0,
         damping: prepared.damping,
@@ -56,12 +60,12 @@ export const vptq: LinearMethod<VptqScheme> = { name: "vptq", needs: "hessian", 
  * no gather.
  */
 async function codebookRecord(
-  engine: Engine,
   codes: Codes,
   order: Int32Array,
   scales: Scales,
   rows: number,
   scheme: VptqScheme,
+  { engine, name }: MethodContext,
 ): Promise<CodebookRecord> {
   const absorbed = codes.segments.length === 1;
   const segments: CodebookSegmentRecord[] = [];
@@ -78,6 +82,11 @@ async function codebookRecord(
         for (let j = 0; j < vectors; j++)
           indices[j * (end - begin) + column] = swept[(place - begin) * sweptVectors + j];
       }
+      if (!(await engine.allFinite(book)))
+        throw numericError(
+          `${name}: its codewords do not fit into 16-bit floats, the weights are too large`,
+          "normalise the columns or rows (norm)",
+        );
       stored.push({ indices, centroids: await engine.read(book), codewords: book.shape[0] });
     }
     segments.push({ begin, end, vectorLength, stages: stored });
