@@ -56,6 +56,9 @@ export async function findBlas(threads: number): Promise<{ library: BlasLibrary 
   } catch (error) {
     return { reason: `the optional package koffi is not there (${firstLine(error)}); npm install koffi` };
   }
+  // OpenBLAS's threads spin for 2^26 cycles after each product unless told otherwise, and our own threads want those cores:
+  // a step of a decoder layer took 4 % longer, its elementwise parts up to 1.9 times as long
+  env.OPENBLAS_THREAD_TIMEOUT ??= "16";
   const chosen = env.BITWRIGHT_BLAS;
   const candidates = chosen ? [chosen] : (CANDIDATES[platform] ?? []);
   const failures: string[] = [];
