@@ -1,5 +1,5 @@
-// What each step of VPTQ is worth on real linears: proxy error and processor time after every step, on measured Hessians.
-// node scripts/bench.mjs bench/quality/linears.ts MODEL TEXT [block, default 0] [slots, "query,down"] [scheme as JSON] [windows, default 32]
+// What each step of VPTQ is worth on real linears: proxy error and processor time after every step, measured Hessians.
+// node scripts/bench.mjs bench/quality/linears.ts MODEL TEXT [block] [slots, "query,down"] [scheme as JSON] [windows]
 import { openCheckpointModel } from "../../src/checkpoint/open.js";
 import { createWasmEngine } from "../../src/engine/wasm/engine.js";
 import { openFile, openFolder } from "../../src/node/folder.js";

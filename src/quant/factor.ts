@@ -9,9 +9,9 @@ const MOST_DAMPING = 1;
 /**
  * The upper triangular U with H^-1 = U^T U, of a positive definite H [N, N].
  *
- * One Cholesky and one triangular inverse: with J the reversal of the order, J H J = L L^T gives H = R R^T, R = J L J upper
- * triangular, and so U = R^-1 = J L^-1 J. (GPTQ, arXiv 2210.17323, section 3.3, inverts H first.)
- * Rejects with kind "numeric" when H is not positive definite.
+ * One Cholesky and one triangular inverse: with J the reversal of the order, J H J = L L^T gives H = R R^T, R = J L J
+ * upper triangular, and so U = R^-1 = J L^-1 J. (GPTQ, arXiv 2210.17323, section 3.3, inverts H first.) Rejects with
+ * kind "numeric" when H is not positive definite.
  */
 export function inverseFactor(engine: Engine, hessian: F32): Promise<F32> {
   const reversal = identityOrder(hessian.shape[0]).reverse();
@@ -53,9 +53,10 @@ export interface DampedFactor {
 }
 
 /**
- * Puts H [N, N] into an order, adds `damping` times its mean diagonal (ten times more, again and again, while it cannot be factored)
- * and factors it. The factor is always computed in the order in which it is used: an upper triangle cannot be put into another order.
- * Dead columns (a diagonal of 0) need no other care than this: the damping makes them positive, and nothing ties them to others.
+ * Puts H [N, N] into an order, adds `damping` times its mean diagonal (ten times more, again and again, while it cannot
+ * be factored) and factors it. The factor is always computed in the order in which it is used: an upper triangle cannot
+ * be put into another order. Dead columns (a diagonal of 0) need no other care than this: the damping makes them
+ * positive, and nothing ties them to others.
  */
 export function dampedFactor(
   engine: Engine,

@@ -8,11 +8,13 @@ import { prepareLinear } from "./prepare.js";
 import { relativeProxy } from "./proxy.js";
 
 /**
- * GPTQ (Frantar et al., arXiv 2210.17323): columns are rounded one after the other, and the error of each is fed back into those to come.
+ * GPTQ (Frantar et al., arXiv 2210.17323): columns are rounded one after the other, and the error of each is fed back
+ * into those to come.
  *
- * With `actOrder` the columns with the largest Hessian diagonal come first and the grids are those of the weights as they were (static groups),
- * so that a group is a run of columns on disk. Without it a group's grid is taken from the updated weights when its turn comes.
- * weight [O, I]; `asymmetric` aims at the full-precision stream's outputs when the statistics hold a correction (see `prepareLinear`).
+ * With `actOrder` the columns with the largest Hessian diagonal come first and the grids are those of the weights as
+ * they were (static groups), so that a group is a run of columns on disk. Without it a group's grid is taken from the
+ * updated weights when its turn comes. weight [O, I]; `asymmetric` aims at the full-precision stream's outputs when the
+ * statistics hold a correction (see `prepareLinear`).
  */
 export function quantizeGptq(
   weight: F32,

@@ -88,8 +88,8 @@ export async function prepareLinear(
 }
 
 /**
- * W <- W (I + strength D H^-1), D = E[(x_full - x) x^T], in place on W^T [I, P]: the W' that answers the quantized stream's
- * inputs x as W answers x_full, by least squares, for strength 1. As GPTAQ (arXiv 2504.02692) in closed form.
+ * W <- W (I + strength D H^-1), D = E[(x_full - x) x^T], in place on W^T [I, P]: the W' that answers the quantized
+ * stream's inputs x as W answers x_full, by least squares, for strength 1. As GPTAQ (arXiv 2504.02692) in closed form.
  */
 function correct(engine: Engine, columns: F32, correction: F32, factor: F32, order: Int32Array, strength: number) {
   engine.scope(() => {

@@ -2,8 +2,8 @@ import type { Engine } from "../engine/engine.js";
 import type { F32 } from "../tensor/index.js";
 
 /**
- * tr(E H E^T), E = W - Q, with W and Q transposed [I, P] and H [I, I], default the identity: how much the linear's outputs
- * change, summed over its rows. `rowWeights` [P] weigh the rows of W.
+ * tr(E H E^T), E = W - Q, with W and Q transposed [I, P] and H [I, I], default the identity: how much the linear's
+ * outputs change, summed over its rows. `rowWeights` [P] weigh the rows of W.
  */
 export function proxyLoss(
   engine: Engine,

@@ -8,8 +8,8 @@ import { checkWeight, transposePadded } from "./prepare.js";
 import { relativeProxy } from "./proxy.js";
 
 /**
- * Rounding to nearest on the min-max grid of each row and group: weight [O, I]. Needs no statistics; with them, the proxy error
- * is measured on their Hessian instead of the identity.
+ * Rounding to nearest on the min-max grid of each row and group: weight [O, I]. Needs no statistics; with them, the
+ * proxy error is measured on their Hessian instead of the identity.
  */
 export function quantizeRtn(
   weight: F32,

@@ -3,7 +3,9 @@ import { numericError, usageError } from "../errors.js";
 import type { F32 } from "../tensor/index.js";
 import type { LinearStatistics } from "./method.js";
 
-/** Sums over calibration tokens; its tensors live in the scope of `createStatistics`, at most until `finishStatistics`. */
+/**
+ * Sums over calibration tokens; its tensors live in the scope of `createStatistics`, at most until `finishStatistics`.
+ */
 export interface StatisticsAccumulator {
   columns: number;
   /** sum x x^T, [I, I]. */
@@ -20,9 +22,9 @@ export function createStatistics(engine: Engine, columns: number, withCorrection
 }
 
 /**
- * Adds the tokens of input [.., I] to the sums, in place. `fullInput`, of the same shape, is what the full-precision model has
- * there; it is needed when the accumulator has a correction. The sums do not depend on the number of threads, only on the order
- * of the calls.
+ * Adds the tokens of input [.., I] to the sums, in place. `fullInput`, of the same shape, is what the full-precision
+ * model has there; it is needed when the accumulator has a correction. The sums do not depend on the number of threads,
+ * only on the order of the calls.
  */
 export function accumulate(engine: Engine, accumulator: StatisticsAccumulator, input: F32, fullInput?: F32): void {
   const { columns, hessian, correction } = accumulator;

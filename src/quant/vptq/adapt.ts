@@ -12,9 +12,10 @@ import { vectorWeights } from "./weights.js";
 const ITERATIONS = 15;
 
 /**
- * Codebooks for the vectors that the sweep really met: weights with the errors of earlier columns fed into them are spread wider
- * than the weights that the codebooks were trained on. Their exact cost is known: tr(E H E^T) is the sum over columns of
- * |compensated - quantized|^2 / U_ii^2. A few iterations of k-means a stage, the other stages as they were chosen.
+ * Codebooks for the vectors that the sweep really met: weights with the errors of earlier columns fed into them are
+ * spread wider than the weights that the codebooks were trained on. Their exact cost is known: tr(E H E^T) is the sum
+ * over columns of |compensated - quantized|^2 / U_ii^2. A few iterations of k-means a stage, the other stages as they
+ * were chosen.
  */
 export function adaptCodebooks(
   problem: NormalisedProblem,

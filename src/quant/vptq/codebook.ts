@@ -16,8 +16,9 @@ export interface CodebookOptions {
 }
 
 /**
- * A codebook [C, v] for vectors [n, v] with weights [n]: weighted k-means from k-means++ seeds, an exchange of codewords until none
- * helps, both on a random subset when there are many vectors, and Lloyd's iteration on all of them.
+ * A codebook [C, v] for vectors [n, v] with weights [n]: weighted k-means from k-means++ seeds, an exchange of
+ * codewords until none helps, both on a random subset when there are many vectors, and Lloyd's iteration on all of
+ * them.
  */
 export async function trainCodebook(
   engine: Engine,

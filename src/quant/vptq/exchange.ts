@@ -4,7 +4,9 @@ import type { Random } from "../../random.js";
 import type { F32 } from "../../tensor/index.js";
 import { type KMeansResult, kmeans } from "./kmeans.js";
 
-/** Codewords moved at once, as a share of all, at first; and the factor for the next try after one that did not help. */
+/**
+ * Codewords moved at once, as a share of all, at first; and the factor for the next try after one that did not help.
+ */
 const FIRST_SHARE = 0.1;
 const SHRINK = 0.6;
 /** Ends it, in codewords: a single one is tried a few times. */
@@ -17,10 +19,11 @@ const SETTLE = 10;
 const MOST_CODEWORDS = 4096;
 
 /**
- * Leaves local minima of Lloyd's iteration: the codewords that are missed least (merged with their neighbour, by Ward's cost
- * m n / (m + n) |a - b|^2) move into the clusters that cost most, onto a vector drawn as k-means++ does; Lloyd follows; what does not
- * lower the objective is undone, and fewer move next time. In the spirit of breathing k-means (Fritzke, arXiv 2006.15666).
- * Lowers the objective by 1-5 % at k 256, and different seeds end within 0.3 % of each other.
+ * Leaves local minima of Lloyd's iteration: the codewords that are missed least (merged with their neighbour, by Ward's
+ * cost m n / (m + n) |a - b|^2) move into the clusters that cost most, onto a vector drawn as k-means++ does; Lloyd
+ * follows; what does not lower the objective is undone, and fewer move next time. In the spirit of breathing k-means
+ * (Fritzke, arXiv 2006.15666). Lowers the objective by 1-5 % at k 256, and different seeds end within 0.3 % of each
+ * other.
  */
 export async function exchangeCodewords(
   engine: Engine,

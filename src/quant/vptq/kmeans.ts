@@ -31,9 +31,10 @@ export interface KMeansResult {
 }
 
 /**
- * Weighted k-means by Lloyd's iteration: vectors [n, v], weights [n] >= 0, C <= n codewords. Means are taken in f64 on the
- * host, so the result does not depend on the number of threads. No iteration raises the objective, repairs included: an empty
- * cluster, which serves nobody, moves onto the vector that is served worst (weight times squared distance, the first of equals).
+ * Weighted k-means by Lloyd's iteration: vectors [n, v], weights [n] >= 0, C <= n codewords. Means are taken in f64 on
+ * the host, so the result does not depend on the number of threads. No iteration raises the objective, repairs
+ * included: an empty cluster, which serves nobody, moves onto the vector that is served worst (weight times squared
+ * distance, the first of equals).
  */
 export async function kmeans(
   engine: Engine,

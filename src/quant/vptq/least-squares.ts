@@ -21,12 +21,14 @@ export interface LeastSquaresOptions {
 }
 
 /**
- * The centroids that minimise tr(E H E^T), E = W - Q, for the codewords already chosen: all stages of all segments at once.
+ * The centroids that minimise tr(E H E^T), E = W - Q, for the codewords already chosen: all stages of all segments at
+ * once.
  *
  * The normal equations A x = A (H E) have the operator x -> adjoint(H decode(x)), where decode sums codewords and its
- * adjoint sums vectors over the codewords that they chose. Conjugate gradients from the present centroids, preconditioned by A's
- * diagonal; the algebra of the (few) centroids is f64 on the host, the products run on the engine. Codewords that nobody
- * chose stay as they are. Residual stages make A singular (a shift may move between stages), which conjugate gradients bear.
+ * adjoint sums vectors over the codewords that they chose. Conjugate gradients from the present centroids,
+ * preconditioned by A's diagonal; the algebra of the (few) centroids is f64 on the host, the products run on the
+ * engine. Codewords that nobody chose stay as they are. Residual stages make A singular (a shift may move between
+ * stages), which conjugate gradients bear.
  */
 export async function leastSquaresCentroids(
   engine: Engine,

@@ -67,9 +67,10 @@ export interface NormalisedProblem {
 }
 
 /**
- * Divides the scales out of W, consistently: an error e in a normalised column is s e in W, so the Hessian, its factor and every
- * weight take s along (leaving the Hessian as it was, as the released VPTQ does, more than doubles the error). Row scales
- * commute with the column sweep and only weigh the rows. Frees those tensors of `prepared` that are not needed any more.
+ * Divides the scales out of W, consistently: an error e in a normalised column is s e in W, so the Hessian, its factor
+ * and every weight take s along (leaving the Hessian as it was, as the released VPTQ does, more than doubles the
+ * error). Row scales commute with the column sweep and only weigh the rows. Frees those tensors of `prepared` that are
+ * not needed any more.
  */
 export async function normalise(
   engine: Engine,

@@ -32,9 +32,10 @@ export function rate(engine: Engine, problem: NormalisedProblem, codes: Codes, q
 }
 
 /**
- * Beyond the paper: lowers tr(E H' E^T) itself. First the codebooks adapt to what the sweep met, and the sweep is made anew. Then each of
- * `scheme.refine` rounds fits all centroids to the indices by least squares on the whole Hessian and chooses the indices again
- * by coordinate descent; least squares end it. Returns the best codes seen, never worse than the sweep given.
+ * Beyond the paper: lowers tr(E H' E^T) itself. First the codebooks adapt to what the sweep met, and the sweep is made
+ * anew. Then each of `scheme.refine` rounds fits all centroids to the indices by least squares on the whole Hessian and
+ * chooses the indices again by coordinate descent; least squares end it. Returns the best codes seen, never worse than
+ * the sweep given.
  */
 export function refineCodes(
   problem: NormalisedProblem,

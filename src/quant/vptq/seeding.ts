@@ -10,9 +10,9 @@ const GROWTH = 0.25;
 const VECTORS_PER_SEED = 64;
 
 /**
- * Starting centroids [C, v] for weighted k-means: k-means++ (Arthur, Vassilvitskii 2007: a vector is drawn with probability
- * proportional to weight times squared distance to the seeds so far) in growing batches, as k-means|| (Bahmani et al.,
- * arXiv 1203.6402) draws them, from a random subset of the vectors when there are many.
+ * Starting centroids [C, v] for weighted k-means: k-means++ (Arthur, Vassilvitskii 2007: a vector is drawn with
+ * probability proportional to weight times squared distance to the seeds so far) in growing batches, as k-means||
+ * (Bahmani et al., arXiv 1203.6402) draws them, from a random subset of the vectors when there are many.
  */
 export async function seedCentroids(
   engine: Engine,

@@ -14,8 +14,9 @@ export interface SegmentPlan {
 }
 
 /**
- * Outlier columns first, then the column groups (arXiv 2409.17066, section 3.3 and appendix C): ceil(I percent / 100) outliers and the
- * remainder of the division into groups, so that groups are equally wide. Without outliers the groups' widths differ by one at most.
+ * Outlier columns first, then the column groups (arXiv 2409.17066, section 3.3 and appendix C): ceil(I percent / 100)
+ * outliers and the remainder of the division into groups, so that groups are equally wide. Without outliers the groups'
+ * widths differ by one at most.
  */
 export function planSegments(columns: number, scheme: VptqScheme): SegmentPlan[] {
   const { groups, outliers } = scheme;

@@ -2,7 +2,9 @@ import type { Engine } from "../../engine/engine.js";
 import type { Random } from "../../random.js";
 import type { F32 } from "../../tensor/index.js";
 
-/** A random subset without repetition, in its order (selection sampling: Knuth, TAOCP 3.4.2, algorithm S); all when few. */
+/**
+ * A random subset without repetition, in its order (selection sampling: Knuth, TAOCP 3.4.2, algorithm S); all when few.
+ */
 export async function randomSubset(
   engine: Engine,
   vectors: F32,

@@ -11,10 +11,10 @@ import type { SegmentPlan } from "./segments.js";
 import { vectorWeights } from "./weights.js";
 
 /**
- * VPTQ as published (arXiv 2409.17066, section 3.2): the main codebook of each segment by weighted k-means on W, each residual
- * codebook on what the sweep with the stages before it leaves (compensated minus quantized), weighed by the same diagonal of
- * the Hessian; then one sweep with all stages from the start. Codebooks are rounded to the stored type before indices
- * are chosen with them.
+ * VPTQ as published (arXiv 2409.17066, section 3.2): the main codebook of each segment by weighted k-means on W, each
+ * residual codebook on what the sweep with the stages before it leaves (compensated minus quantized), weighed by the
+ * same diagonal of the Hessian; then one sweep with all stages from the start. Codebooks are rounded to the stored type
+ * before indices are chosen with them.
  */
 export function trainCodebooks(
   problem: NormalisedProblem,

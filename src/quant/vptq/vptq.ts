@@ -12,15 +12,17 @@ import { checkCodebooksFit, paddedRows, planSegments } from "./segments.js";
 import { trainCodebooks } from "./train.js";
 
 /**
- * VPTQ (Liu et al., arXiv 2409.17066): a vector is v consecutive output rows of one input column. Codebooks by weighted k-means; columns
- * are visited by descending diagonal of the Hessian, every vector takes its nearest codeword, and the column's error is fed
- * back into the columns to come. `scheme.refine` rounds of least-squares centroids and coordinate descent follow.
+ * VPTQ (Liu et al., arXiv 2409.17066): a vector is v consecutive output rows of one input column. Codebooks by weighted
+ * k-means; columns are visited by descending diagonal of the Hessian, every vector takes its nearest codeword, and the
+ * column's error is fed back into the columns to come. `scheme.refine` rounds of least-squares centroids and coordinate
+ * descent follow.
  *
  * weight [O, I]. Rows are padded with zeros to whole vectors; the padding weighs nothing in codebooks and metrics.
  *
- * Where the released code departs from the paper or from algebra, this does not: normalised columns take the Hessian and its factor along;
- * the factor is computed in the order in which it is used; residual codebooks are trained with every vector's own weight; errors are
- * measured in one order of the columns; indices are chosen with the rounded codebooks that are stored; k-means is seeded.
+ * Where the released code departs from the paper or from algebra, this does not: normalised columns take the Hessian
+ * and its factor along; the factor is computed in the order in which it is used; residual codebooks are trained with
+ * every vector's own weight; errors are measured in one order of the columns; indices are chosen with the rounded
+ * codebooks that are stored; k-means is seeded.
  */
 export function quantizeVptq(
   weight: F32,
@@ -56,8 +58,8 @@ export function quantizeVptq(
 export const vptq: LinearMethod<VptqScheme> = { name: "vptq", needs: "hessian", quantizeLinear: quantizeVptq };
 
 /**
- * The record of codes in sweep order. With one segment the order is absorbed: columns are stored as they stand, so that decoding needs
- * no gather.
+ * The record of codes in sweep order. With one segment the order is absorbed: columns are stored as they stand, so that
+ * decoding needs no gather.
  */
 async function codebookRecord(
   codes: Codes,

@@ -4,8 +4,8 @@ import type { NormalisedProblem } from "./normalise.js";
 import type { SegmentPlan } from "./segments.js";
 
 /**
- * What an error in each vector of a segment costs, [n], mean about 1: its column's cost times the mean squared row scale. A vector that is
- * partly padding says nothing about whole ones and weighs nothing, unless there are no others.
+ * What an error in each vector of a segment costs, [n], mean about 1: its column's cost times the mean squared row
+ * scale. A vector that is partly padding says nothing about whole ones and weighs nothing, unless there are no others.
  */
 export async function vectorWeights(
   engine: Engine,
