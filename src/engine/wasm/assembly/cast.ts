@@ -8,13 +8,11 @@ const BLOCK: i32 = 4096;
 const F32_TO_F16: i32 = 0;
 const F32_TO_BF16: i32 = 1;
 const F32_TO_I32: i32 = 2;
-const F32_TO_U32: i32 = 3;
 const F32_TO_U16: i32 = 4;
 const F32_TO_U8: i32 = 5;
 const F16_TO_F32: i32 = 6;
 const BF16_TO_F32: i32 = 7;
 const I32_TO_F32: i32 = 8;
-const U32_TO_F32: i32 = 9;
 const U16_TO_F32: i32 = 10;
 const U8_TO_F32: i32 = 11;
 
@@ -73,9 +71,6 @@ function convert8(kind: i32, source: usize, target: usize): void {
     } else if (kind == F32_TO_I32) {
       v128.store(target, i32x4.trunc_sat_f32x4_s(low));
       v128.store(target, i32x4.trunc_sat_f32x4_s(high), 16);
-    } else if (kind == F32_TO_U32) {
-      v128.store(target, i32x4.trunc_sat_f32x4_u(low));
-      v128.store(target, i32x4.trunc_sat_f32x4_u(high), 16);
     } else {
       const a = i32x4.trunc_sat_f32x4_s(low);
       const b = i32x4.trunc_sat_f32x4_s(high);
@@ -91,9 +86,6 @@ function convert8(kind: i32, source: usize, target: usize): void {
     if (kind == I32_TO_F32) {
       low = f32x4.convert_i32x4_s(v128.load(source));
       high = f32x4.convert_i32x4_s(v128.load(source, 16));
-    } else if (kind == U32_TO_F32) {
-      low = f32x4.convert_i32x4_u(v128.load(source));
-      high = f32x4.convert_i32x4_u(v128.load(source, 16));
     } else {
       const words = kind == U8_TO_F32 ? v128.load8x8_u(source) : v128.load(source);
       low = i32x4.extend_low_i16x8_u(words);
@@ -145,9 +137,6 @@ export function f32ToBf16(begin: i32, end: i32, args: usize, scratch: usize): vo
 export function f32ToI32(begin: i32, end: i32, args: usize, scratch: usize): void {
   convert(F32_TO_I32, 4, 4, begin, end, args, scratch);
 }
-export function f32ToU32(begin: i32, end: i32, args: usize, scratch: usize): void {
-  convert(F32_TO_U32, 4, 4, begin, end, args, scratch);
-}
 export function f32ToU16(begin: i32, end: i32, args: usize, scratch: usize): void {
   convert(F32_TO_U16, 4, 2, begin, end, args, scratch);
 }
@@ -162,9 +151,6 @@ export function bf16ToF32(begin: i32, end: i32, args: usize, scratch: usize): vo
 }
 export function i32ToF32(begin: i32, end: i32, args: usize, scratch: usize): void {
   convert(I32_TO_F32, 4, 4, begin, end, args, scratch);
-}
-export function u32ToF32(begin: i32, end: i32, args: usize, scratch: usize): void {
-  convert(U32_TO_F32, 4, 4, begin, end, args, scratch);
 }
 export function u16ToF32(begin: i32, end: i32, args: usize, scratch: usize): void {
   convert(U16_TO_F32, 2, 4, begin, end, args, scratch);
