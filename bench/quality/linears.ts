@@ -99,7 +99,7 @@ await runBlocks(
     engine,
     windows: windows.length,
     propagate: "full",
-    correction: false,
+    correctionWindows: 0,
     budget: new ActivationBudget(Number.POSITIVE_INFINITY),
   },
 );

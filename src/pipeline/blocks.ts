@@ -42,8 +42,11 @@ export interface BlockLoopOptions {
   engine: Engine;
   windows: number;
   propagate: "full" | "quantized";
-  /** Measure E[(x_full - x) x^T] too; needs the full-precision stream beside the quantized one. */
-  correction: boolean;
+  /**
+   * Windows, from the first on, with the full-precision stream beside the quantized one, for E[(x_full - x) x^T]. None where
+   * that is not wanted.
+   */
+  correctionWindows: number;
   budget: ActivationBudget;
   signal?: AbortSignal;
 }
@@ -85,14 +88,16 @@ export async function runBlocks(source: BlockSource, work: BlockWork, options: B
   const { engine, windows, budget, signal } = options;
   const main = new Stream(engine, windows, budget);
   const full =
-    options.propagate === "quantized" && options.correction ? new Stream(engine, windows, budget) : undefined;
+    options.propagate === "quantized" && options.correctionWindows > 0
+      ? new Stream(engine, windows, budget)
+      : undefined;
   try {
     for (let window = 0; window < windows; window++) {
       throwIfAborted(signal);
       await engine.scope(async () => {
         const hidden = await source.embed(window);
         await main.start(window, hidden);
-        await full?.start(window, hidden);
+        if (window < options.correctionWindows) await full?.start(window, hidden);
       });
     }
     for (let block = 0; block < source.blocks; block++) {
@@ -193,7 +198,7 @@ async function quantizedBlock(
           const state = index > 0 ? advance(stages[index - 1], before) : before;
           nextMainCarry = await main.save(window, before, state);
           let fullInput: F32 | undefined;
-          if (full && fullStages) {
+          if (full && fullStages && window < options.correctionWindows) {
             const beforeFull = await full.load(window, fullCarry);
             const fullState = index > 0 ? advance(fullStages[index - 1], beforeFull) : beforeFull;
             nextFullCarry = await full.save(window, beforeFull, fullState);

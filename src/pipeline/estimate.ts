@@ -29,7 +29,7 @@ export function jobCost(
 ): JobCost {
   const first = planned.filter(({ block }) => block === 0);
   const blocks = Math.max(0, ...planned.map(({ block }) => block + 1));
-  const correction = usesCorrection(planned, recipe);
+  const share = correctionShare(planned, recipe);
   const forward = first.reduce((sum, { spec }) => sum + 2 * length * spec.rows * spec.columns, 0);
   const full = recipe.propagate === "full";
   const passes = full ? [stageSlots.flat()] : [...stageSlots, []];
@@ -37,9 +37,8 @@ export function jobCost(
     stageSlots
       .filter((stage) => stage.some((slot) => slots.includes(slot)))
       .map((stage) => first.find(({ spec }) => stage.includes(spec.slot))?.spec.columns ?? 0)
-      .reduce((sum, columns) => sum + length * columns ** 2 * (correction ? 3 : 1), 0);
-  const pass = (slots: readonly string[]) =>
-    measure(slots) + (forward * (full ? 1 : correction ? 2 : 1)) / passes.length;
+      .reduce((sum, columns) => sum + length * columns ** 2 * (1 + 2 * share), 0);
+  const pass = (slots: readonly string[]) => measure(slots) + (forward * (full ? 1 : 1 + share)) / passes.length;
   const perBlock = passes.reduce((sum, slots) => sum + pass(slots), 0) * windows;
   const linears = planned
     .filter(({ spec }) => !isFinished(spec.name))
@@ -47,8 +46,9 @@ export function jobCost(
   return { pass, passes, total: perBlock * blocks + linears };
 }
 
-export const usesCorrection = (planned: PlannedLinear[], recipe: Recipe): boolean =>
-  recipe.propagate === "quantized" && planned.some(({ plan }) => needsCorrection(plan));
+/** Share of the windows on which the full-precision stream runs beside the quantized one. */
+export const correctionShare = (planned: PlannedLinear[], recipe: Recipe): number =>
+  recipe.propagate === "quantized" && planned.some(({ plan }) => needsCorrection(plan)) ? recipe.correctionShare : 0;
 
 export interface JobEstimate {
   seconds: number;
@@ -73,7 +73,7 @@ export async function estimateJob(
   const { total } = jobCost(planned, stageSlots, recipe, windows, recipe.window);
   const tokens = windows * recipe.window;
   const widest = Math.max(config.hidden, config.heads * config.headSize, config.mlp);
-  const streams = usesCorrection(planned, recipe) ? 2 : 1;
+  const streams = 1 + correctionShare(planned, recipe);
   // hidden states as f32; between stages of the quantized stream the wider carry, as f16
   const carried = recipe.propagate === "quantized" ? 2 * widest : 0;
   const activationBytes = tokens * streams * (4 * config.hidden + carried);
@@ -81,7 +81,7 @@ export async function estimateJob(
   const working = 8 * widest * widest * 2 + 8 * recipe.window * widest * 4;
   return {
     seconds: total / (await measureSpeed(engine)),
-    memoryBytes: weights * (streams + 1) + working + Math.min(activationBytes, activationMemory),
+    memoryBytes: weights * (streams > 1 ? 3 : 2) + working + Math.min(activationBytes, activationMemory),
     activationBytes,
     blockBytes: weights,
   };

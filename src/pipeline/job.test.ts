@@ -54,6 +54,8 @@ describe("quantize", () => {
     ["vptq, outliers and groups", { ...small, outliers: 5, outlierVectorLength: 2, outlierCodebook: 8, groups: 2 }],
     ["vptq, column norm", { ...small, norm: "column" }],
     ["vptq, row norm", { ...small, norm: "row" }],
+    ["vptq, rows and columns normalised", { ...small, norm: "both" }],
+    ["vptq, the correction from one window", { ...small, correctionShare: 0.2 }],
     ["vptq, a length that does not divide", { ...small, vectorLength: 6 }],
     ["gptq", { method: "gptq", bits: 3, group: 16, samples: 4, window: 24 }],
     [

@@ -49,9 +49,9 @@ function plannedShape({ rows, columns, bias }: LinearSpec, plan: Exclude<LinearP
     hasOutliers,
     segments,
     columnOrder: segments.length > 1,
-    columnScale: scheme.norm === "column",
-    columnBias: scheme.norm === "column",
-    rowScale: scheme.norm === "row",
+    columnScale: scheme.norm === "column" || scheme.norm === "both",
+    columnBias: false,
+    rowScale: scheme.norm === "row" || scheme.norm === "both",
     bias,
   };
 }
@@ -65,6 +65,7 @@ export function plannedLayout(planned: { plan: LinearPlan }[]): RecordLayout {
 
 const isPublished = ({ norm, residuals, codebook, outliers }: VptqScheme): boolean =>
   norm !== "row" &&
+  norm !== "both" &&
   residuals.length <= 1 &&
   residuals.every((size) => size <= codebook) &&
   (outliers === undefined || outliers.vectorLength > 1);

@@ -7,7 +7,7 @@ import type { LinearMetrics } from "../quant/method.js";
 import type { QuantizedRecord } from "../quant/record.js";
 import { ActivationBudget, type SpillFile } from "./activations.js";
 import { type BlockSource, runBlocks } from "./blocks.js";
-import { jobCost, usesCorrection } from "./estimate.js";
+import { correctionShare, jobCost } from "./estimate.js";
 import type { LinearDone, OnEvent } from "./events.js";
 import { type JobIdentity, type Journal, openJob } from "./journal.js";
 import { needsStatistics, quantizeLinear } from "./methods.js";
@@ -170,7 +170,7 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
       engine,
       windows: windows.length,
       propagate: recipe.propagate,
-      correction: usesCorrection(planned, recipe),
+      correctionWindows: Math.ceil(correctionShare(planned, recipe) * windows.length),
       budget,
       signal,
     },

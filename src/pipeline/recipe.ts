@@ -29,7 +29,7 @@ const schemeShape = {
   outlierCodebook: powerOfTwo,
   /** Column groups with a codebook each. */
   groups: z.number().int().min(1).max(1024),
-  norm: z.enum(["none", "column", "row"]),
+  norm: z.enum(["none", "column", "row", "both"]),
   /** Rounds of least-squares centroids and re-chosen indices; 0 is VPTQ as published. */
   refine: z.number().int().min(0).max(50),
   /** First-stage candidates tried with the residual stages. */
@@ -60,7 +60,7 @@ export const DEFAULT_RECIPE = {
   outlierVectorLength: 4,
   outlierCodebook: 4096,
   groups: 1,
-  norm: "none" as "none" | "column" | "row",
+  norm: "none" as "none" | "column" | "row" | "both",
   refine: 2,
   beam: 8,
   asymmetric: 0.5,
@@ -73,6 +73,7 @@ export const DEFAULT_RECIPE = {
   window: 2048,
   seed: 0,
   propagate: "quantized" as "full" | "quantized",
+  correctionShare: 0.25,
   damping: 0.01,
   overrides: [] as RecipeOverride[],
 };
@@ -99,6 +100,8 @@ export const recipeSchema = z.strictObject({
   seed: z.number().int().min(0).max(0xffffffff).optional(),
   /** Which inputs a layer is measured on: the full-precision model's, or those that the quantized layers before it produce. */
   propagate: z.enum(["full", "quantized"]).optional(),
+  /** Share of the calibration windows on which the full-precision stream runs too, to measure the correction. */
+  correctionShare: z.number().min(0).max(1).optional(),
   /** Added to the diagonal of a Hessian, as a share of its mean. */
   damping: z.number().min(1e-6).max(1).optional(),
   overrides: z.array(overrideSchema).max(10_000).optional(),

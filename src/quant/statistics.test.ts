@@ -42,7 +42,7 @@ describe("statistics", () => {
     await engine.scope(async () => {
       const accumulator = createStatistics(engine, 4, true);
       expect(() => accumulate(engine, accumulator, inputs(2, 3, 1))).toThrow(/expected inputs \[\.\., 4\]/);
-      expect(() => accumulate(engine, accumulator, inputs(2, 4, 1))).toThrow(/full-precision inputs/);
+      expect(() => accumulate(engine, accumulator, inputs(2, 4, 1), inputs(3, 4, 1))).toThrow(/full-precision inputs/);
       await expect(finishStatistics(engine, accumulator, "block 3")).rejects.toMatchObject({ kind: "usage" });
     });
   });

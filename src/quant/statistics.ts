@@ -13,17 +13,25 @@ export interface StatisticsAccumulator {
   /** sum (x_full - x) x^T, [I, I]. */
   correction?: F32;
   tokens: number;
+  /** Tokens in `correction`. */
+  correctionTokens: number;
 }
 
 /** Zero sums for inputs of `columns` features, in the current scope. */
 export function createStatistics(engine: Engine, columns: number, withCorrection: boolean): StatisticsAccumulator {
   const zeros = () => engine.create([columns, columns]);
-  return { columns, hessian: zeros(), correction: withCorrection ? zeros() : undefined, tokens: 0 };
+  return {
+    columns,
+    hessian: zeros(),
+    correction: withCorrection ? zeros() : undefined,
+    tokens: 0,
+    correctionTokens: 0,
+  };
 }
 
 /**
  * Adds the tokens of input [.., I] to the sums, in place. `fullInput`, of the same shape, is what the full-precision
- * model has there; it is needed when the accumulator has a correction. The sums do not depend on the number of threads,
+ * model has there; it goes into the correction, where the accumulator has one. The sums do not depend on the number of threads,
  * only on the order of the calls.
  */
 export function accumulate(engine: Engine, accumulator: StatisticsAccumulator, input: F32, fullInput?: F32): void {
@@ -31,10 +39,8 @@ export function accumulate(engine: Engine, accumulator: StatisticsAccumulator, i
   const tokens = input.size / columns;
   if (input.shape.at(-1) !== columns)
     throw usageError(`accumulate: expected inputs [.., ${columns}], got [${input.shape}]`);
-  if (correction && (!fullInput || fullInput.size !== input.size))
-    throw usageError(
-      `accumulate: expected the full-precision inputs [${input.shape}] too, got ${fullInput ? `[${fullInput.shape}]` : "none"}`,
-    );
+  if (fullInput && fullInput.size !== input.size)
+    throw usageError(`accumulate: expected full-precision inputs [${input.shape}], got [${fullInput.shape}]`);
   engine.scope(() => {
     const rows = engine.view(input, [tokens, columns]);
     engine.gram(hessian, rows);
@@ -44,6 +50,7 @@ export function accumulate(engine: Engine, accumulator: StatisticsAccumulator, i
     }
   });
   accumulator.tokens += tokens;
+  if (correction && fullInput) accumulator.correctionTokens += tokens;
 }
 
 /**
@@ -55,11 +62,14 @@ export async function finishStatistics(
   accumulator: StatisticsAccumulator,
   where: string,
 ): Promise<LinearStatistics> {
-  const { tokens } = accumulator;
+  const { tokens, correctionTokens } = accumulator;
   try {
     if (tokens === 0) throw usageError(`${where}: no calibration tokens were seen`, "give a calibration text");
     const hessian = engine.scale(accumulator.hessian, 1 / tokens);
-    const correction = accumulator.correction && engine.scale(accumulator.correction, 1 / tokens);
+    const correction =
+      accumulator.correction && correctionTokens > 0
+        ? engine.scale(accumulator.correction, 1 / correctionTokens)
+        : undefined;
     for (const mean of [hessian, correction])
       if (mean && !(await engine.allFinite(mean)))
         throw numericError(

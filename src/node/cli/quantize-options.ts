@@ -72,7 +72,9 @@ function addVptqOptions(command: Command): void {
       `column groups with codebooks of their own (default: ${D.groups})`,
       wholeNumber(1, 1024),
     )
-    .addOption(new Option("--norm <axis>", `normalise first (default: ${D.norm})`).choices(["none", "column", "row"]))
+    .addOption(
+      new Option("--norm <axis>", `normalise first (default: ${D.norm})`).choices(["none", "column", "row", "both"]),
+    )
     .option(
       "--refine <rounds>",
       `rounds of refitted centroids and indices; 0 as published (default: ${D.refine})`,
@@ -135,6 +137,11 @@ function addJobOptions(command: Command): void {
     .option(
       "--asymmetric <share>",
       `correction towards the full-precision stream, 0-1 (default: ${D.asymmetric})`,
+      numberBetween(0, 1),
+    )
+    .option(
+      "--correction-share <share>",
+      `share of the windows that measure it (default: ${D.correctionShare})`,
       numberBetween(0, 1),
     )
     .option("--damping <share>", `of the Hessian's mean diagonal (default: ${D.damping})`, numberBetween(1e-6, 1))
