@@ -17,6 +17,7 @@ const { values } = parseArgs({
     samples: { type: "string", default: "32" },
     window: { type: "string", default: "512" },
     engine: { type: "string", default: "wasm" },
+    options: { type: "string", default: "--codebook 16 --refine 0" },
   },
 });
 const scratch = mkdtempSync(join(tmpdir(), "bitwright-memory-"));

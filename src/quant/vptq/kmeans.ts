@@ -7,7 +7,7 @@ import { seedCentroids } from "./seeding.js";
 export interface KMeansOptions {
   /** Most Lloyd iterations. */
   iterations: number;
-  /** Stop when an iteration lowers the objective by less than this share of it. Default 1e-4. */
+  /** Stop when an iteration lowers the objective by less than this share of it. Default 3e-5. */
   tolerance?: number;
   /** Starting centroids [C, v]; default `seedCentroids`. */
   initial?: F32;
@@ -46,7 +46,7 @@ export async function kmeans(
   const [count, length] = vectors.shape;
   if (codewords > count)
     throw usageError(`kmeans: expected no more codewords than vectors (${count}), got ${codewords}`);
-  const tolerance = options.tolerance ?? 1e-4;
+  const tolerance = options.tolerance ?? 3e-5;
   return engine.scope(async () => {
     let centroids = options.initial
       ? engine.copy(options.initial)
