@@ -56,12 +56,22 @@ export interface QuantizeResult {
   spilledBytes: number;
 }
 
-/** Defaults that depend on the model and the text: the window is its context at most, the samples what the text gives. */
+/** Tokens from which on more of them hardly sharpen the correction: above, a share of the windows measures it. */
+const CORRECTION_TOKENS = 32_768;
+
+/**
+ * Defaults that depend on the model and the text: the window is its context at most, the samples what the text gives, and
+ * the correction is measured on a quarter of the windows where that is tokens enough.
+ */
 export function fitRecipe(input: RecipeInput, config: ModelConfig, tokens: number | undefined): Recipe {
   const recipe = resolveRecipe(input);
   if (input.window === undefined) recipe.window = Math.min(DEFAULT_RECIPE.window, config.contextLength);
   if (input.samples === undefined && tokens !== undefined) {
     recipe.samples = Math.max(1, Math.min(DEFAULT_RECIPE.samples, Math.floor(tokens / recipe.window)));
+  }
+  if (input.correctionShare === undefined) {
+    const enough = CORRECTION_TOKENS / (recipe.samples * recipe.window);
+    recipe.correctionShare = Math.min(1, Math.max(DEFAULT_RECIPE.correctionShare, enough));
   }
   return recipe;
 }

@@ -141,7 +141,7 @@ function addJobOptions(command: Command): void {
     )
     .option(
       "--correction-share <share>",
-      `share of the windows that measure it (default: ${D.correctionShare})`,
+      `share of the windows that measure it (default: ${D.correctionShare}, more of few)`,
       numberBetween(0, 1),
     )
     .option("--damping <share>", `of the Hessian's mean diagonal (default: ${D.damping})`, numberBetween(1e-6, 1))
