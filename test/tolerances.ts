@@ -2,6 +2,8 @@
 
 /** Logits of a model against Hugging Face transformers in f32: max |difference| as a share of the largest |logit|. */
 export const FAMILY_LOGITS = 2e-4;
+/** Logits of the official VPTQ checkpoints against transformers with the vptq package: max |difference|. */
+export const VPTQ_LOGITS = 1e-4;
 
 // ---- engines against the reference
 

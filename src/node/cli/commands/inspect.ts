@@ -1,4 +1,5 @@
 import { openCheckpointModel } from "../../../checkpoint/open.js";
+import { checkWeights } from "../../../model/tensors.js";
 import { formatBits, formatBytes, formatCount, formatParameters, formatSmall } from "../../../report/format.js";
 import { type Inspection, inspectCheckpoint } from "../../../report/inspection.js";
 import { tableOf } from "../../../report/table.js";
@@ -30,6 +31,7 @@ export const addInspect: AddCommand = (program, attach) => {
 const inspect: Handler<CommonOptions> = async ([path], _options, { terminal }) => {
   const checkpoint = await openCheckpointModel(await openFolder(path));
   try {
+    checkWeights(checkpoint.model, checkpoint.weights);
     const inspection = await inspectCheckpoint(checkpoint);
     terminal.document({ model: path, ...inspection });
     show(path, inspection, terminal);
