@@ -18,7 +18,7 @@ const ORDER = [
   "api",
   "node",
 ];
-const BASE_FILES = new Set(["errors.ts", "random.ts", "hash.ts"]);
+const BASE_FILES = new Set(["errors.ts", "random.ts", "hash.ts", "turns.ts"]);
 const MAY_IMPORT_NODE = [/^node\//, /^engine\/blas\//];
 const IMPORT =
   /(?:import|export)\s[^;]*?from\s*["']([^"']+)["']|import\s*\(\s*["']([^"']+)["']\s*\)|import\s+["']([^"']+)["']/g;

@@ -3,9 +3,9 @@ import { readFileSync } from "node:fs";
 
 const WIDTH = 8.43;
 const HEIGHT = 18;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: escape sequences of terminals begin with this character
-const text = readFileSync(0, "utf8").replace(/\u001b\[[0-9;]*m/g, "");
-const escape = (line) => line.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+const colours = new RegExp(`${String.fromCharCode(27)}\\[[0-9;]*m`, "g");
+const text = readFileSync(0, "utf8").replace(colours, "");
+const encode = (line) => line.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 const lines = text.trimEnd().split("\n");
 const columns = Math.max(...lines.map((line) => line.length));
 const width = Math.ceil(columns * WIDTH + 32);
@@ -15,6 +15,9 @@ console.log(`<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${
 <circle cx="18" cy="16" r="5" fill="#ff5f56"/><circle cx="36" cy="16" r="5" fill="#ffbd2e"/><circle cx="54" cy="16" r="5" fill="#27c93f"/>
 <g font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace" font-size="14" fill="#d6deeb" xml:space="preserve">`);
 for (const [index, line] of lines.entries()) {
-  if (line) console.log(`<text x="16" y="${46 + index * HEIGHT}" textLength="${(line.length * WIDTH).toFixed(1)}">${escape(line)}</text>`);
+  if (line)
+    console.log(
+      `<text x="16" y="${46 + index * HEIGHT}" textLength="${(line.length * WIDTH).toFixed(1)}">${encode(line)}</text>`,
+    );
 }
 console.log("</g>\n</svg>");

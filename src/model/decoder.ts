@@ -1,6 +1,7 @@
 import type { Engine } from "../engine/engine.js";
-import { throwIfAborted, usageError } from "../errors.js";
+import { usageError } from "../errors.js";
 import type { F32 } from "../tensor/index.js";
+import { breathe } from "../turns.js";
 import { type BlockWeights, disposeBlock, keepBlock, loadBlock } from "./block.js";
 import { type CacheOptions, createCache, type KeyValueCache, reserveCache } from "./cache.js";
 import type { ModelConfig } from "./config.js";
@@ -258,15 +259,4 @@ function lastPositions(engine: Engine, hidden: F32): F32 {
     engine.copyInto(last, engine.view(hidden, [1, width], ((row + 1) * length - 1) * width), row * width);
   }
   return last;
-}
-
-let lastTurn = 0;
-
-/** Lets timers and signals of the event loop have a turn now and then, and stops where the signal has fired. */
-async function breathe(signal: AbortSignal | undefined): Promise<void> {
-  if (performance.now() - lastTurn > 50) {
-    await new Promise((resolve) => setTimeout(resolve, 0));
-    lastTurn = performance.now();
-  }
-  throwIfAborted(signal);
 }

@@ -1,9 +1,9 @@
 import type { Engine } from "../engine/engine.js";
-import { throwIfAborted } from "../errors.js";
 import type { BlockState, BlockWeights, Stage } from "../model/block.js";
 import type { LinearStatistics } from "../quant/method.js";
 import { accumulate, createStatistics, finishStatistics, type StatisticsAccumulator } from "../quant/statistics.js";
 import type { F32 } from "../tensor/index.js";
+import { breathe } from "../turns.js";
 import { type ActivationBudget, ActivationStore } from "./activations.js";
 
 // THE block loop: decoder blocks in order, each loaded alone, measured, quantized and freed, while the calibration windows'
@@ -93,7 +93,7 @@ export async function runBlocks(source: BlockSource, work: BlockWork, options: B
       : undefined;
   try {
     for (let window = 0; window < windows; window++) {
-      throwIfAborted(signal);
+      await breathe(signal);
       await engine.scope(async () => {
         const hidden = await source.embed(window);
         await main.start(window, hidden);
@@ -101,7 +101,7 @@ export async function runBlocks(source: BlockSource, work: BlockWork, options: B
       });
     }
     for (let block = 0; block < source.blocks; block++) {
-      throwIfAborted(signal);
+      await breathe(signal);
       work.onBlock(block);
       await engine.scope(async () => {
         const weights = await source.load(block);
@@ -133,7 +133,7 @@ async function fullPrecisionBlock(
   );
   if (needed.some(Boolean) || !isLast) {
     for (let window = 0; window < windows; window++) {
-      throwIfAborted(signal);
+      await breathe(signal);
       await engine.scope(async () => {
         const before = await stream.load(window, false);
         let state = before;
@@ -154,7 +154,7 @@ async function fullPrecisionBlock(
     }
   }
   for (const [index, stage] of stages.entries()) {
-    throwIfAborted(signal);
+    await breathe(signal);
     await engine.scope(async () => {
       const accumulator = measured[index];
       const statistics = accumulator && (await finishStatistics(engine, accumulator, whereOf(block, stage)));
@@ -191,7 +191,7 @@ async function quantizedBlock(
       let nextMainCarry = false;
       let nextFullCarry = false;
       for (let window = 0; window < windows; window++) {
-        throwIfAborted(signal);
+        await breathe(signal);
         if (index === 0 && !needed) break; // nothing to advance, nothing to measure
         await engine.scope(async () => {
           const before = await main.load(window, mainCarry);

@@ -150,6 +150,12 @@ describe("quantize", () => {
     expect((await back.record("model.layers.1.self_attn.o_proj")).kind).toBe("affine");
   });
 
+  it("lets a timer stop it, though it computes without a pause", async () => {
+    const abort = new AbortController();
+    setTimeout(() => abort.abort(), 20);
+    await expect(run(small, { signal: abort.signal })).rejects.toMatchObject({ kind: "aborted" });
+  });
+
   it("frees everything", async () => {
     const before = engine.liveBytes();
     await run(small);

@@ -1,10 +1,10 @@
 import type { Engine } from "../engine/engine.js";
-import { throwIfAborted } from "../errors.js";
 import { sha256 } from "../hash.js";
 import { bitsPerWeight, type RecordLayout } from "../quant/bits.js";
 import { dequantize } from "../quant/dequantize.js";
 import type { LinearMetrics } from "../quant/method.js";
 import type { QuantizedRecord } from "../quant/record.js";
+import { breathe } from "../turns.js";
 import { ActivationBudget, type SpillFile } from "./activations.js";
 import { type BlockSource, runBlocks } from "./blocks.js";
 import { correctionShare, jobCost } from "./estimate.js";
@@ -133,7 +133,7 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
       quantizeStage: async (block, slots, weights, statistics) => {
         const decoded: Record<string, Float32Array> = {};
         for (const slot of slots) {
-          throwIfAborted(signal);
+          await breathe(signal);
           const linear = bySlot.get(`${block}/${slot}`);
           if (!linear) continue;
           const { name } = linear.spec;

@@ -2,6 +2,7 @@ import { throwIfAborted, usageError } from "../errors.js";
 import { disposeCache } from "../model/cache.js";
 import type { Decoder } from "../model/decoder.js";
 import type { Tokenizer } from "../text/tokenizer.js";
+import { breathe } from "../turns.js";
 import { createSampler, type SamplingOptions } from "./sampler.js";
 
 export interface GenerationOptions extends SamplingOptions {
@@ -34,15 +35,6 @@ export type GenerationEvent =
 /** Token ids of a prompt, with what the tokenizer puts before a text (often a beginning-of-sequence token). */
 export function encodePrompt(tokenizer: Tokenizer, text: string): Int32Array {
   return Int32Array.from([...tokenizer.beginTokens, ...tokenizer.encode(text)]);
-}
-
-let lastTurn = 0;
-
-/** Lets the event loop deliver signals and output now and then: arithmetic alone never gives it a turn. */
-async function breathe(): Promise<void> {
-  if (performance.now() - lastTurn < 30) return;
-  await new Promise((resolve) => setTimeout(resolve, 0));
-  lastTurn = performance.now();
 }
 
 /**
@@ -91,7 +83,7 @@ export async function* generate(
       yield { type: "token", id, text: stream.push(id) };
       if (tokens === limit) break;
       id = await next(Int32Array.of(id));
-      await breathe();
+      await breathe(signal);
     }
     yield {
       type: "end",

@@ -104,7 +104,13 @@ function open(koffi: Koffi, path: string, threads: number): BlasLibrary {
     return true;
   }
 
-  return { name: "blas", description: `${version} (${path})`, arithmetic: `blas ${version}`, multiply, gram };
+  return {
+    name: "blas",
+    description: `${version} (${path})`,
+    arithmetic: `blas ${version}, ${threads} threads`,
+    multiply,
+    gram,
+  };
 }
 
 /** Sets the library's own thread count; returns its name and version. */

@@ -1,7 +1,7 @@
 import type { Engine } from "../../engine/engine.js";
-import { throwIfAborted } from "../../errors.js";
 import type { Random } from "../../random.js";
 import type { F32 } from "../../tensor/index.js";
+import { breathe } from "../../turns.js";
 import { type KMeansResult, kmeans } from "./kmeans.js";
 
 /**
@@ -40,7 +40,7 @@ export async function exchangeCodewords(
     let best = start;
     let share = FIRST_SHARE;
     for (let attempt = 0; attempt < triesFor(codewords) && share * codewords >= LEAST_SHARE; attempt++) {
-      throwIfAborted(signal);
+      await breathe(signal);
       const next = await engine.scope(async () => {
         const { indices, distances } = engine.nearestCodeword(vectors, best.centroids, best.indices);
         const clusters = measureClusters(factors, await engine.read(indices), await engine.read(distances), codewords);

@@ -1,7 +1,8 @@
 import type { Engine } from "../../engine/engine.js";
-import { throwIfAborted, usageError } from "../../errors.js";
+import { usageError } from "../../errors.js";
 import type { Random } from "../../random.js";
 import type { F32, I32 } from "../../tensor/index.js";
+import { breathe } from "../../turns.js";
 import { seedCentroids } from "./seeding.js";
 
 export interface KMeansOptions {
@@ -55,7 +56,7 @@ export async function kmeans(
     let last = Number.POSITIVE_INFINITY;
     let repaired = 0;
     for (let iteration = 1; ; iteration++) {
-      throwIfAborted(options.signal);
+      await breathe(options.signal);
       const nearest = engine.nearestCodeword(vectors, centroids, previous);
       const { indices } = nearest;
       if (previous !== options.guess) previous?.dispose();

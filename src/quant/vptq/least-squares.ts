@@ -1,6 +1,6 @@
 import type { CodebookSegment, Engine } from "../../engine/engine.js";
-import { throwIfAborted } from "../../errors.js";
 import type { F32, I32 } from "../../tensor/index.js";
+import { breathe } from "../../turns.js";
 import { type Codes, decodeCodes, vectorsOf } from "./codes.js";
 
 export interface LeastSquaresProblem {
@@ -48,7 +48,7 @@ export async function leastSquaresCentroids(
     let rz = dot(residual, z);
     let gained = 0;
     for (let iteration = 0; iteration < iterations && rz > 0; iteration++) {
-      throwIfAborted(signal);
+      await breathe(signal);
       const product = await system.apply(direction);
       const curvature = dot(direction, product);
       if (!(curvature > 0)) break;

@@ -1,6 +1,6 @@
 import type { CodebookSegment, Engine, VectorSweepResult } from "../../engine/engine.js";
-import { throwIfAborted } from "../../errors.js";
 import type { F32 } from "../../tensor/index.js";
+import { breathe } from "../../turns.js";
 import type { MethodContext } from "../method.js";
 import { proxyLoss } from "../proxy.js";
 import { adaptCodebooks } from "./adapt.js";
@@ -58,7 +58,7 @@ export function refineCodes(
     await onStep?.("adapt", current);
     if (current.loss < best.loss) best = current;
     for (let round = 0; round < rounds; round++) {
-      throwIfAborted(signal);
+      await breathe(signal);
       current = await descend(problem, best, beam, context, onStep);
       if (!(current.loss < best.loss)) break;
       best = current;
@@ -88,7 +88,7 @@ function descend(
     let quantized = decodeCodes(engine, fitted, columns, paddedRows);
     let { indices } = fitted;
     for (let sweep = 0; sweep < DESCENTS; sweep++) {
-      throwIfAborted(signal);
+      await breathe(signal);
       const next = engine.scope(() => {
         const target = withPadding(engine, problem, quantized);
         return engine.coordinateSweep(target, hessian, quantized, segments, indices, { beam });

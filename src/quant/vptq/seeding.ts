@@ -1,7 +1,7 @@
 import type { Engine } from "../../engine/engine.js";
-import { throwIfAborted } from "../../errors.js";
 import type { Random } from "../../random.js";
 import type { F32 } from "../../tensor/index.js";
+import { breathe } from "../../turns.js";
 import { randomSubset } from "./subset.js";
 
 /** New seeds of a round, as a share of those there are: small is close to k-means++, large is fast. */
@@ -34,7 +34,7 @@ export async function seedCentroids(
     const odds = new Float64Array(count);
     let made = 0;
     while (made < codewords) {
-      throwIfAborted(signal);
+      await breathe(signal);
       const batch = Math.min(codewords - made, Math.max(1, Math.floor(made * GROWTH)));
       for (let i = 0; i < count; i++) odds[i] = weights[i] * distance[i];
       const drawn = draw(odds, batch, random);
