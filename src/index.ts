@@ -6,7 +6,7 @@ export type { Engine, EngineName } from "./engine/engine.js";
 export { createReferenceEngine } from "./engine/reference/index.js";
 export { createWasmEngine } from "./engine/wasm/engine.js";
 export { BitwrightError, type ErrorKind } from "./errors.js";
-export { type Evaluation, type EvaluationEvent, type EvaluationOptions, evaluate } from "./eval/index.js";
+export { type Evaluation, type EvaluationEvent, type EvaluationOptions, evaluate, evaluateAll } from "./eval/index.js";
 export type { ByteSink, ByteSource, Folder, OutputFolder } from "./files/folder.js";
 export { blobFolder, type MemoryOutput, memoryFolder, memoryOutput } from "./files/memory.js";
 export type { SpillFile } from "./pipeline/activations.js";
