@@ -95,11 +95,13 @@ async function run(path: string, job: PreparedJob, options: QuantizeOptions, eng
     peakMemoryBytes: resourceUsage().maxRSS * 1024,
     blockBytes: 4 * blockParameters(job.model.model),
   });
+  // affine codes never go into the published VPTQ layout: nobody asks why
+  const expectsPublished = job.planned.every(({ plan }) => plan.method === "vptq" || plan.method === "keep");
   terminal.print(
     `${output}: ${formatBits(bitsPerWeight)} bits per weight, ${formatBytes(tensorBytes)}, in ${formatSeconds(seconds)}`,
   );
   terminal.print(
-    `  ${layout} layout${layoutReason === undefined ? "" : ` (${layoutReason})`}, mean proxy error ${formatSmall(meanProxyError)}`,
+    `  ${layout} layout${expectsPublished && layoutReason !== undefined ? ` (${layoutReason})` : ""}, mean proxy error ${formatSmall(meanProxyError)}`,
   );
   terminal.note(`what it cost: bitwright eval ${output} --against ${path}`);
 }
