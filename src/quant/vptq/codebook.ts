@@ -33,7 +33,8 @@ export async function trainCodebook(
     const rough = { iterations: Math.min(iterations, 30), tolerance: 1e-3, random, signal };
     const seeded = await kmeans(engine, subset.vectors, subset.weights, codewords, rough);
     const { centroids } = await exchangeCodewords(engine, subset.vectors, subset.weights, seeded, random, signal);
-    return (await kmeans(engine, vectors, weights, codewords, { iterations, initial: centroids, random, signal }))
-      .centroids;
+    // the exchange has been near the end already: the last hundredths of a percent are not worth the iterations
+    const last = { iterations, tolerance: 1e-4, initial: centroids, random, signal };
+    return (await kmeans(engine, vectors, weights, codewords, last)).centroids;
   });
 }
