@@ -52,6 +52,8 @@ describe("quantize", () => {
     ["vptq, residual", { ...small, residual: [8] }],
     ["vptq, two residual stages", { ...small, residual: [8, 4] }],
     ["vptq, outliers and groups", { ...small, outliers: 5, outlierVectorLength: 2, outlierCodebook: 8, groups: 2 }],
+    ["vptq, groups that do not divide", { ...small, groups: 3 }],
+    ["vptq, a residual larger than the main codebook", { ...small, codebook: 8, residual: [16] }],
     ["vptq, column norm", { ...small, norm: "column" }],
     ["vptq, row norm", { ...small, norm: "row" }],
     ["vptq, rows and columns normalised", { ...small, norm: "both" }],
@@ -169,7 +171,7 @@ describe("quantize", () => {
 
   it.each([
     [{ ...small, samples: 1000 }, /400 tokens.*16 windows of 24.*1000/],
-    [{ ...small, codebook: 4096 }, /codebook of 4096 codewords.*vectors of length 4/],
+    [{ ...small, codebook: 4096 }, /main codebook has 4096 codewords.*vectors of 4/],
     [{ ...small, overrides: [{ match: "*.nothing", keep: true }] }, /matches no linear: \*\.nothing/],
     [{ ...small, overrides: [{ match: "*", keep: true }] }, /keeps every linear/],
   ] as [RecipeInput, RegExp][])("refuses %j", async (recipe, message) => {

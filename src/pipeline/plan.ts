@@ -2,6 +2,7 @@ import { usageError } from "../errors.js";
 import type { LinearSpec } from "../model/block.js";
 import { type RecordLayout, type RecordShape, shapeBits } from "../quant/bits.js";
 import type { VptqScheme } from "../quant/vptq/scheme.js";
+import { checkCodebooksFit, planSegments } from "../quant/vptq/segments.js";
 import { type LinearPlan, matches, planFor, type Recipe } from "./recipe.js";
 
 // What a job will do before it does it: per linear the bits and the work, in total the memory. Nothing here touches weights.
@@ -16,13 +17,6 @@ export interface PlannedLinear {
   operations: number;
 }
 
-/** Column split of VPTQ: outlier columns first, then equal groups; what does not divide joins the outliers. */
-export function splitColumns(columns: number, percent: number, groups: number): { outliers: number; perGroup: number } {
-  let outliers = Math.ceil((columns * percent) / 100);
-  outliers += (columns - outliers) % groups;
-  return { outliers, perGroup: (columns - outliers) / groups };
-}
-
 /** The shape of the record that a plan gives. */
 function plannedShape({ rows, columns, bias }: LinearSpec, plan: Exclude<LinearPlan, { method: "keep" }>): RecordShape {
   if (plan.method !== "vptq") {
@@ -31,22 +25,16 @@ function plannedShape({ rows, columns, bias }: LinearSpec, plan: Exclude<LinearP
     return { kind: "affine", rows, columns, bits, group: width, symmetric, bias };
   }
   const { scheme } = plan;
-  const { outliers, perGroup } = splitColumns(columns, scheme.outliers?.percent ?? 0, scheme.groups);
-  const hasOutliers = scheme.outliers !== undefined && outliers > 0;
-  const segments = Array.from({ length: scheme.groups }, () => ({
-    columns: perGroup,
-    vectorLength: scheme.vectorLength,
-    codewords: [scheme.codebook, ...scheme.residuals],
+  const segments = planSegments(columns, scheme).map(({ begin, end, vectorLength, codebooks }) => ({
+    columns: end - begin,
+    vectorLength,
+    codewords: codebooks,
   }));
-  if (scheme.outliers && hasOutliers) {
-    const { vectorLength, codebook } = scheme.outliers;
-    segments.unshift({ columns: outliers, vectorLength, codewords: [codebook] });
-  }
   return {
     kind: "codebook",
     rows,
     columns,
-    hasOutliers,
+    hasOutliers: segments.length > scheme.groups,
     segments,
     columnOrder: segments.length > 1,
     columnScale: scheme.norm === "column" || scheme.norm === "both",
@@ -57,18 +45,19 @@ function plannedShape({ rows, columns, bias }: LinearSpec, plan: Exclude<LinearP
 }
 
 /** The published VPTQ layout where it holds every record (see `accepts` in checkpoint/vptq.ts), else our own. */
-export function plannedLayout(planned: { plan: LinearPlan }[]): RecordLayout {
-  return planned.every(({ plan }) => plan.method === "keep" || (plan.method === "vptq" && isPublished(plan.scheme)))
-    ? "vptq"
-    : "bitwright";
+export function plannedLayout(planned: { spec: LinearSpec; plan: LinearPlan }[]): RecordLayout {
+  const fits = planned.every(
+    ({ spec, plan }) => plan.method === "keep" || (plan.method === "vptq" && isPublished(spec, plan.scheme)),
+  );
+  return fits ? "vptq" : "bitwright";
 }
 
-const isPublished = ({ norm, residuals, codebook, outliers }: VptqScheme): boolean =>
-  norm !== "row" &&
-  norm !== "both" &&
-  residuals.length <= 1 &&
-  residuals.every((size) => size <= codebook) &&
-  (outliers === undefined || outliers.vectorLength > 1);
+function isPublished({ columns }: LinearSpec, scheme: VptqScheme): boolean {
+  const { norm, residuals, codebook, groups, outliers } = scheme;
+  if (norm === "row" || norm === "both" || residuals.length > 1 || residuals.some((size) => size > codebook))
+    return false;
+  return outliers ? outliers.vectorLength > 1 : columns % groups === 0;
+}
 
 /** Rough operation counts, for estimates of time only. */
 function plannedOperations(rows: number, columns: number, plan: LinearPlan): number {
@@ -81,10 +70,13 @@ function plannedOperations(rows: number, columns: number, plan: LinearPlan): num
   return factor + sweep * (2 + scheme.residuals.length + 14 * scheme.refine) + pairs * (15 + 2 * scheme.refine);
 }
 
-/** Plans every linear of the model, its bits counted in the layout wanted or else in `plannedLayout`. Refuses overrides that match nothing and codebooks that cannot be filled. */
+/**
+ * Plans every linear of the model, its bits counted in the layout wanted or else in `plannedLayout`. Throws "usage" for overrides
+ * that match nothing and codebooks that cannot be filled.
+ */
 export function planModel(blocks: LinearSpec[][], recipe: Recipe, wanted?: RecordLayout): PlannedLinear[] {
   const planned: PlannedLinear[] = [];
-  const layout = wanted ?? plannedLayout(blocks.flat().map((spec) => ({ plan: planFor(recipe, spec.name) })));
+  const layout = wanted ?? plannedLayout(blocks.flat().map((spec) => ({ spec, plan: planFor(recipe, spec.name) })));
   const unmatched = new Set(recipe.overrides.map((override) => override.match));
   for (const [block, specs] of blocks.entries()) {
     for (const spec of specs) {
@@ -97,7 +89,7 @@ export function planModel(blocks: LinearSpec[][], recipe: Recipe, wanted?: Recor
         bits: plan.method === "keep" ? rows * columns * 16 : shapeBits(plannedShape(spec, plan), layout).total,
         operations: plannedOperations(rows, columns, plan),
       });
-      if (plan.method === "vptq") checkCodebooks(spec, plan.scheme);
+      if (plan.method === "vptq") checkCodebooksFit(planSegments(columns, plan.scheme), rows, spec.name);
     }
   }
   for (const override of recipe.overrides) {
@@ -111,24 +103,6 @@ export function planModel(blocks: LinearSpec[][], recipe: Recipe, wanted?: Recor
     );
   }
   return planned;
-}
-
-function checkCodebooks(spec: LinearSpec, scheme: Extract<LinearPlan, { method: "vptq" }>["scheme"]): void {
-  const { outliers, perGroup } = splitColumns(spec.columns, scheme.outliers?.percent ?? 0, scheme.groups);
-  const check = (what: string, size: number, vectorLength: number, columns: number) => {
-    const vectors = Math.ceil(spec.rows / vectorLength) * columns;
-    if (size <= vectors) return;
-    const fits = 2 ** Math.floor(Math.log2(Math.max(1, vectors)));
-    throw usageError(
-      `${what} of ${size} codewords for ${spec.name}: its ${spec.rows} x ${columns} weights make only ${vectors} vectors of length ${vectorLength}`,
-      `at most ${fits} fits; an override can give this linear its own size`,
-    );
-  };
-  check("codebook", scheme.codebook, scheme.vectorLength, perGroup);
-  for (const size of scheme.residuals) check("residual codebook", size, scheme.vectorLength, perGroup);
-  if (scheme.outliers && outliers > 0) {
-    check("outlier codebook", scheme.outliers.codebook, scheme.outliers.vectorLength, outliers);
-  }
 }
 
 export interface PlanTotals {
