@@ -11,6 +11,7 @@ const columns = Math.max(...lines.map((line) => line.length));
 const width = Math.ceil(columns * WIDTH + 32);
 const height = lines.length * HEIGHT + 52;
 console.log(`<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}">
+<title>${encode(lines[0])}, as the terminal shows it</title>
 <rect width="100%" height="100%" rx="8" fill="#10141c"/>
 <circle cx="18" cy="16" r="5" fill="#ff5f56"/><circle cx="36" cy="16" r="5" fill="#ffbd2e"/><circle cx="54" cy="16" r="5" fill="#27c93f"/>
 <g font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace" font-size="14" fill="#d6deeb" xml:space="preserve">`);

@@ -30,7 +30,11 @@ describe("bad use", () => {
       ["quantize", MODEL, "--dry-run", "--recipe", "no.json"],
       /there is no file no\.json/,
     ],
-    ["a codebook that cannot be filled", ["quantize", MODEL, "--dry-run", "--codebook", "65536"], /at most 16384 fits/],
+    [
+      "a codebook that cannot be filled",
+      ["quantize", MODEL, "--dry-run", "--codebook", "65536"],
+      /hold only 16384 vectors of 4.*use 16384 codewords or fewer/,
+    ],
     [
       "more windows than the text has",
       ["quantize", MODEL, "-o", join(scratch, "x"), "--samples", "500"],
