@@ -12,8 +12,6 @@ import type { Recipe } from "./recipe.js";
 export interface JobCost {
   /** Floating-point operations of a pass of one window: the stage before `slots`, and measuring their inputs. */
   pass(slots: readonly string[]): number;
-  /** Passes over all windows in a block, by the slots that they measure. */
-  passes: string[][];
   /** Operations of the whole job, finished linears left out. */
   total: number;
 }
@@ -43,7 +41,7 @@ export function jobCost(
   const linears = planned
     .filter(({ spec }) => !isFinished(spec.name))
     .reduce((sum, { operations }) => sum + operations, 0);
-  return { pass, passes, total: perBlock * blocks + linears };
+  return { pass, total: perBlock * blocks + linears };
 }
 
 /** Share of the windows on which the full-precision stream runs beside the quantized one. */

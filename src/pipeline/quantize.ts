@@ -27,7 +27,7 @@ export interface QuantizeJob {
   source: BlockSource;
   planned: PlannedLinear[];
   recipe: Recipe;
-  /** Calibration windows; may be empty when no method needs statistics. */
+  /** Calibration windows; none where no method needs statistics. */
   windows: Int32Array[];
   journal: Journal;
   resume: boolean;
@@ -45,28 +45,21 @@ export interface QuantizeOutcome {
   linears: LinearDone[];
   /** Reads a finished record back from the journal. */
   record(name: string): Promise<QuantizedRecord>;
-  /** Where the records will be stored; the bits are counted as they lie there. */
-  layout: RecordLayout;
   bitsPerWeight: number;
   meanProxyError: number;
-  seconds: number;
   peakActivationBytes: number;
   spilledBytes: number;
 }
 
 /** Quantizes every planned linear, one block at a time; finished linears are in the journal. */
 export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome> {
-  const { engine, planned, recipe, journal, signal } = job;
+  const { engine, planned, recipe, windows, journal, signal } = job;
   const emit: OnEvent = job.onEvent ?? (() => {});
-  const startedAt = performance.now();
   await openJob(journal, await identityOf(job), job.resume);
-  const byName = new Map(planned.map((linear) => [linear.spec.name, linear]));
   const bySlot = new Map(planned.map((linear) => [`${linear.block}/${linear.spec.slot}`, linear]));
   const finished = await findFinished(journal, planned);
   const totals = planTotals(planned);
   const layout = job.layout ?? plannedLayout(planned);
-  const useStatistics = planned.some(({ plan }) => needsStatistics(plan));
-  const windows = useStatistics ? job.windows : [];
   emit({
     type: "start",
     model: job.modelName,
@@ -83,9 +76,9 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
   );
   const progress = new Progress(cost.total);
   let lastReport = Number.NEGATIVE_INFINITY;
-  const advance = (cost: number, force = false) => {
-    progress.add(cost);
-    if (!force && progress.elapsedSeconds - lastReport < 0.2) return;
+  const advance = (operations: number) => {
+    progress.add(operations);
+    if (progress.elapsedSeconds - lastReport < 0.2) return;
     lastReport = progress.elapsedSeconds;
     emit({
       type: "progress",
@@ -182,14 +175,12 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
   return {
     linears,
     record: async (name) => {
-      const unit = byName.has(name) ? await readUnit(journal, name) : undefined;
+      const unit = await readUnit(journal, name);
       if (!unit) throw new Error(`no finished record of ${name}`);
       return unit.record;
     },
-    layout,
     bitsPerWeight: weighed > 0 ? bits / weighed : 0,
     meanProxyError: linears.reduce((sum, linear) => sum + linear.proxyError, 0) / Math.max(1, linears.length),
-    seconds: (performance.now() - startedAt) / 1000,
     peakActivationBytes: budget.peakBytes,
     spilledBytes: budget.spilledBytes,
   };
