@@ -32,6 +32,8 @@ export interface AttentionOptions {
   window?: number;
   /** Number of valid positions in k and v (S of the tensors may be a larger capacity). Default S. */
   keyLength?: number;
+  /** ALiBi (arXiv 2108.12409), [H]: a query at position p adds slopes[h] * (s - p) to its score of the key at position s. */
+  slopes?: F32;
 }
 
 /** A run of columns [begin, end) that shares its codebooks, in sweep order. */
@@ -88,6 +90,34 @@ export interface AffineSweepResult extends AffineGrid {
   quantized: F32;
 }
 
+/** The affine grid of groups of consecutive columns: column i belongs to group floor(i / group), the last may be shorter. */
+export interface GroupGridOptions {
+  /** 2..8; codes are 0 .. K = 2^bits - 1. */
+  bits: number;
+  /** Columns of a group, >= 1. */
+  group: number;
+  /** Symmetric grids have zero 2^(bits-1). */
+  symmetric: boolean;
+}
+
+/** Logits of learned weight clipping, both [O, G]: sigmoid(upper) shrinks the maximum of a group, sigmoid(lower) the minimum. */
+export interface ClippingLogits {
+  upper: F32;
+  lower: F32;
+}
+
+export interface AdamwOptions {
+  /** Learning rate. */
+  rate: number;
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+  /** Decoupled weight decay: the parameter shrinks by rate * decay of itself first. */
+  decay: number;
+  /** Number of this step, from 1 on: the moments are corrected by 1 - beta^step. */
+  step: number;
+}
+
 export interface Engine {
   readonly name: EngineName;
   /** One line for people: threads, instruction set, library. */
@@ -135,6 +165,12 @@ export interface Engine {
   scaleRows(a: F32, factors: F32): F32;
   /** silu(gate) * up = gate / (1 + exp(-gate)) * up. */
   siluMultiply(gate: F32, up: F32): F32;
+  divide(a: F32, b: F32): F32;
+  exp(a: F32): F32;
+  /** max(a, 0). */
+  relu(a: F32): F32;
+  /** a times the normal distribution function of a: a / 2 (1 + erf(a / sqrt 2)). */
+  gelu(a: F32): F32;
 
   // ---- layout
   /** [R, C] -> [C, R]. */
@@ -149,6 +185,12 @@ export interface Engine {
   allFinite(a: F32): Promise<boolean>;
   /** Index of the largest element of each row (the first of equals); [R, C] -> i32 [R]. */
   argmax(a: F32): I32;
+  /** Sums over all axes but the last, [.., C] -> [C]; f64 inside, in a fixed order. */
+  sumRows(a: F32): F32;
+  /** sum_i a[r, i] b[r, i]: [R, ..] both -> [R]; f64 inside. */
+  rowDots(a: F32, b: F32): F32;
+  /** max |a[.., c]| over all axes but the last, [.., C] -> [C]. */
+  columnAbsMax(a: F32): F32;
 
   // ---- matrices
   /** op(a) [m, k] times op(b) [k, n] -> [m, n]; f32 accumulation. With rank 3, a product for each leading index. */
@@ -172,6 +214,8 @@ export interface Engine {
   // ---- decoder
   /** x / sqrt(mean(x^2) + epsilon) * weight over the last axis. */
   rmsNorm(x: F32, weight: F32, epsilon: number): F32;
+  /** (x - mean) / sqrt(variance + epsilon) * weight + bias over the last axis. */
+  layerNorm(x: F32, weight: F32, bias: F32, epsilon: number): F32;
   /**
    * Rotary embedding, half-split pairs (i, i + r): x [B, T, H, d]; cos, sin [positions, r], 2r <= d (a tail d - 2r passes
    * through); token t has position start + t.
@@ -186,6 +230,65 @@ export interface Engine {
   crossEntropy(logits: F32, targets: I32): F32;
   /** sum p (log p - log q) per row, p = softmax(reference), q = softmax(logits): [T, V] both -> [T], never below 0. */
   klDivergence(reference: F32, logits: F32): F32;
+
+  // ---- vector-Jacobian products: `grad` has the shape of the operation's result; the results are gradients of its inputs
+  siluMultiplyGrad(gate: F32, up: F32, grad: F32): { gate: F32; up: F32 };
+  /** grad where a > 0, else 0. */
+  reluGrad(a: F32, grad: F32): F32;
+  geluGrad(a: F32, grad: F32): F32;
+  rmsNormGrad(x: F32, weight: F32, epsilon: number, grad: F32): { x: F32; weight: F32 };
+  layerNormGrad(x: F32, weight: F32, epsilon: number, grad: F32): { x: F32; weight: F32; bias: F32 };
+  /**
+   * Of `attention` with q, k and v of the same tokens (S = T, no keyLength); `output` is its result. Never holds all T x T
+   * scores of all heads. The slopes are constants.
+   */
+  attentionGrad(q: F32, k: F32, v: F32, output: F32, grad: F32, options: AttentionOptions): { q: F32; k: F32; v: F32 };
+
+  // ---- training of affine grids; h is the scale of a group, z its zero, K = 2^bits - 1
+  /**
+   * Min-max grid of weights [O, I] with learned clipping (OmniQuant, arXiv 2308.13137, eq. 2): high = sigmoid(upper) max(0, max w),
+   * low = sigmoid(lower) min(0, min w) of each group (factors 1 without logits); h = (high - low) / K or, symmetric,
+   * 2 max(high, -low) / K, rounded to f16 and clamped to 2^-14 .. 65504 (1 where high = low = 0);
+   * z = clamp(round(-low / h), 0, K), ties to even, or 2^(bits-1). -> [O, G] both. Without logits the same as `affineGrid`.
+   */
+  clippedGrid(weights: F32, clipping: ClippingLogits | undefined, options: GroupGridOptions): AffineGrid;
+  /**
+   * Of `clippedGrid`, for the gradient [O, G] of h (z is a constant; the rounding to f16 passes it through, the clamps stop it):
+   * of the weights, [O, I], which only the extremes of each group get (the first of equals), and of the logits.
+   * Symmetric: the larger of high and -low gets it all (high, when they are equal).
+   */
+  clippedGridGrad(
+    weights: F32,
+    clipping: ClippingLogits | undefined,
+    scaleGrad: F32,
+    options: GroupGridOptions,
+  ): { weights: F32; upper: F32; lower: F32 };
+  /**
+   * (q - z') h with q = clamp(round(w / h) + z', 0, K), z' = clamp(round(z), 0, K), ties to even; [O, I], scale and zero [O, G].
+   */
+  fakeQuantize(weights: F32, grid: AffineGrid, options: GroupGridOptions): F32;
+  /**
+   * Of `fakeQuantize` by straight-through rounding: inside the grid grad to the weight and (round(w / h) - w / h) grad to h;
+   * where q was clamped, nothing to the weight, (q - z') grad to h and -h grad to z (nothing to a z outside 0 .. K).
+   */
+  fakeQuantizeGrad(
+    weights: F32,
+    grid: AffineGrid,
+    grad: F32,
+    options: GroupGridOptions,
+  ): { weights: F32; scale: F32; zero: F32 };
+  /** The codes q of `fakeQuantize`, u8 [O, I]. */
+  affineCodes(weights: F32, grid: AffineGrid, options: GroupGridOptions): Tensor<"u8">;
+  /**
+   * Dynamic quantization of activations, a row of the last axis at a time, [.., C]: low = min(0, x), high = max(0, x),
+   * h = (high - low) / K (f32, at least 1e-8), z = clamp(round(-low / h), 0, K); (clamp(round(x / h) + z, 0, K) - z) h, ties to even.
+   * Symmetric: h = 2 max|x| / K, codes -2^(bits-1) .. 2^(bits-1) - 1, no zero.
+   */
+  fakeQuantizeRows(x: F32, bits: number, symmetric?: boolean): F32;
+  /** Of `fakeQuantizeRows`, straight-through, with what the extremes of a row get through h (z is a constant). */
+  fakeQuantizeRowsGrad(x: F32, bits: number, grad: F32, symmetric?: boolean): F32;
+  /** A step of AdamW (arXiv 1711.05101) on `parameter`, `first` and `second`, in place; all of one shape. */
+  adamwStep(parameter: F32, gradient: F32, first: F32, second: F32, options: AdamwOptions): void;
 
   // ---- quantization
   /**
