@@ -248,13 +248,14 @@ export interface Engine {
   /**
    * Min-max grid of weights [O, I] with learned clipping (OmniQuant, arXiv 2308.13137, eq. 2): high = sigmoid(upper) max(0, max w),
    * low = sigmoid(lower) min(0, min w) of each group (factors 1 without logits); h = (high - low) / K or, symmetric,
-   * 2 max(high, -low) / K, rounded to f16 and clamped to 2^-14 .. 65504 (1 where high = low = 0);
+   * 2 max(high, -low) / K, rounded to f16, 2^-14 where that gives 0 and at most 65504 (1 where high = low = 0);
    * z = clamp(round(-low / h), 0, K), ties to even, or 2^(bits-1). -> [O, G] both. Without logits the same as `affineGrid`.
    */
   clippedGrid(weights: F32, clipping: ClippingLogits | undefined, options: GroupGridOptions): AffineGrid;
   /**
    * Of `clippedGrid`, for the gradient [O, G] of h (z is a constant; the rounding to f16 passes it through, the clamps stop it):
-   * of the weights, [O, I], which only the extremes of each group get (the first of equals), and of the logits.
+   * of the weights, [O, I], which only the extremes of each group get (the first of equals, a 0 never), and of the logits
+   * (without logits as if both factors were 1 and constant: zeros).
    * Symmetric: the larger of high and -low gets it all (high, when they are equal).
    */
   clippedGridGrad(

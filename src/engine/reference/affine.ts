@@ -76,16 +76,16 @@ function fitGroup(
   }
 }
 
-/** The nearest f16 that is neither 0 nor infinite. */
-function f16Scale(scale: number): number {
+/** The nearest f16 that is neither 0 nor infinite: 2^-14 for what rounds to 0. */
+export function f16Scale(scale: number): number {
   const rounded = roundToF16(scale);
   return rounded === 0 ? LEAST_SCALE : Math.min(rounded, LARGEST_SCALE);
 }
 
-const clamp = (value: number, high: number): number => Math.min(high, Math.max(0, value));
+export const clamp = (value: number, high: number): number => Math.min(high, Math.max(0, value));
 
 /** The nearest whole number, the even one of two. */
-function roundToEven(x: number): number {
+export function roundToEven(x: number): number {
   const below = Math.floor(x);
   const rest = x - below;
   if (rest === 0.5) return below % 2 === 0 ? below : below + 1;

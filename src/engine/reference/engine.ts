@@ -7,10 +7,12 @@ import { coordinateOperations } from "./coordinate.js";
 import { attentionOperations, normOperations } from "./decoder.js";
 import { elementwiseOperations } from "./elementwise.js";
 import { factorOperations } from "./factor.js";
+import { gridOperations } from "./grid.js";
 import { layoutOperations } from "./layout.js";
 import { lossOperations } from "./loss.js";
 import { matrixOperations } from "./matrices.js";
 import { reductionOperations } from "./reductions.js";
+import { rowGridOperations } from "./rowgrid.js";
 import { sweepOperations } from "./sweep.js";
 
 class ReferenceMemory extends EngineMemory {
@@ -41,5 +43,7 @@ export function createReferenceEngine(): Engine {
     sweepOperations(memory),
     coordinateOperations(memory),
     affineOperations(memory),
+    gridOperations(memory),
+    rowGridOperations(memory),
   );
 }
