@@ -2,6 +2,7 @@ import type { Engine } from "../engine/engine.js";
 import { usageError } from "../errors.js";
 import type { F32 } from "../tensor/index.js";
 import { breathe } from "../turns.js";
+import type { ActivationScheme } from "./activation-scheme.js";
 import { type BlockWeights, disposeBlock, keepBlock, loadBlock } from "./block.js";
 import { type CacheOptions, createCache, type KeyValueCache, reserveCache } from "./cache.js";
 import type { ModelConfig } from "./config.js";
@@ -15,6 +16,8 @@ import type { WeightSource } from "./weights.js";
 export interface DecoderOptions {
   /** Bytes that f32 weights may take; what does not fit is read again when it is needed. Default: everything stays. */
   weightBudget?: number;
+  /** Dynamic quantization of activations in every block. Default: none. */
+  activations?: ActivationScheme;
 }
 
 export interface StepOptions {
@@ -39,7 +42,8 @@ export async function openDecoder(
   options: DecoderOptions = {},
 ): Promise<Decoder> {
   checkWeights(config, source);
-  return new Decoder(engine, config, source, planResidency(config, options.weightBudget ?? Number.POSITIVE_INFINITY));
+  const residency = planResidency(config, options.weightBudget ?? Number.POSITIVE_INFINITY);
+  return new Decoder(engine, config, source, residency, options.activations);
 }
 
 /**
@@ -58,6 +62,7 @@ export class Decoder {
     readonly config: ModelConfig,
     private readonly source: WeightSource,
     readonly residency: Residency,
+    readonly activations?: ActivationScheme,
   ) {}
 
   /** Tokens [B][T] -> logits [B, T, V]. */
@@ -200,9 +205,10 @@ export class Decoder {
 
   /** One block; `hidden` is freed. */
   private forward(layer: number, weights: BlockWeights, hidden: F32, start: number, cache?: KeyValueCache): F32 {
-    const { engine, config } = this;
+    const { engine, config, activations } = this;
     const rope = this.ropeTables(start + hidden.shape[1]);
-    const next = forwardBlock({ engine, config, layer, rope, start, cache: cache?.layers[layer] }, weights, hidden);
+    const context = { engine, config, layer, rope, start, cache: cache?.layers[layer], activations };
+    const next = forwardBlock(context, weights, hidden);
     hidden.dispose();
     return next;
   }

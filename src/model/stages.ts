@@ -1,5 +1,6 @@
 import type { Engine } from "../engine/engine.js";
 import type { F32 } from "../tensor/index.js";
+import type { ActivationScheme } from "./activation-scheme.js";
 import type { BlockState, BlockWeights, LinearWeights, Stage } from "./block.js";
 import { appendToCache, type LayerCache } from "./cache.js";
 import type { ModelConfig } from "./config.js";
@@ -19,6 +20,8 @@ export interface BlockContext {
   start: number;
   /** Keys and values of the positions before `start`; those of the new tokens are written into it. */
   cache?: LayerCache;
+  /** Default: nothing is quantized on the way. */
+  activations?: ActivationScheme;
 }
 
 /** The stages of a block in order; running them one after the other is the block. */
@@ -30,7 +33,7 @@ export function blockStages(context: BlockContext, weights: BlockWeights): Stage
       case "gated":
         return gatedStage(context, weights, stage.norm);
       case "residual":
-        return residualStage(context.engine, weights, stage.slots[0]);
+        return residualStage(context, weights, stage.slots[0]);
       default:
         return stage satisfies never;
     }
@@ -61,6 +64,12 @@ export function applyLinear(engine: Engine, input: F32, linear: LinearWeights): 
   return sum;
 }
 
+/** Activations as the scheme has them: [.., C], a grid a row of the last axis; the same tensor where it leaves them alone. */
+function quantized(context: BlockContext, x: F32, kind: "input" | "query" | "key" | "value"): F32 {
+  const bits = context.activations?.[kind];
+  return bits === undefined ? x : context.engine.fakeQuantizeRows(x, bits, context.activations?.symmetric);
+}
+
 /** RMSNorm of the stream, as rows: [B, T, D] -> [B*T, D]. */
 function normedRows(context: BlockContext, weights: BlockWeights, norm: VectorSlot, hidden: F32): F32 {
   const { engine, config } = context;
@@ -76,22 +85,23 @@ function attentionStage(context: BlockContext, weights: BlockWeights, norm: Vect
   return {
     slots: ["query", "key", "value"],
     input: ({ hidden }) => normedRows(context, weights, norm, hidden),
-    advance: ({ hidden }, input) => {
-      const [batch, length] = hidden.shape;
-      // [B*T, I] -> [B, T, count, d]
-      const split = (slot: LinearSlot, count: number) =>
-        engine.view(applyLinear(engine, input, weights.linears[slot]), [batch, length, count, headSize]);
-      const rotated = (slot: LinearSlot, count: number, headNorm: VectorSlot) =>
-        engine.scope(() => {
-          const plain = split(slot, count);
-          const weight = weights.vectors[headNorm];
-          const normed = config.queryKeyNorm ? engine.rmsNorm(plain, weight, config.epsilon) : plain;
-          return engine.rope(normed, rope.cos, rope.sin, start);
-        });
-      return engine.scope(() => {
+    advance: ({ hidden }, input) =>
+      engine.scope(() => {
+        const [batch, length] = hidden.shape;
+        const x = quantized(context, input, "input");
+        // [B*T, I] -> [B, T, count, d]
+        const split = (slot: LinearSlot, count: number) =>
+          engine.view(applyLinear(engine, x, weights.linears[slot]), [batch, length, count, headSize]);
+        const rotated = (slot: "query" | "key", count: number, headNorm: VectorSlot) =>
+          engine.scope(() => {
+            const plain = split(slot, count);
+            const weight = weights.vectors[headNorm];
+            const normed = config.queryKeyNorm ? engine.rmsNorm(plain, weight, config.epsilon) : plain;
+            return quantized(context, engine.rope(normed, rope.cos, rope.sin, start), slot);
+          });
         const query = rotated("query", heads, "queryNorm"); // [B, T, H, d]
         const key = rotated("key", keyValueHeads, "keyNorm"); // [B, T, K, d]
-        const value = split("value", keyValueHeads);
+        const value = quantized(context, split("value", keyValueHeads), "value");
         const options = { scale: 1 / Math.sqrt(headSize), window: config.slidingWindow[context.layer] };
         let mixed: F32; // [B, T, H, d]
         if (cache) {
@@ -101,8 +111,7 @@ function attentionStage(context: BlockContext, weights: BlockWeights, norm: Vect
           mixed = engine.attention(query, key, value, options);
         }
         return { hidden, carry: engine.view(mixed, [batch * length, heads * headSize]) };
-      });
-    },
+      }),
   };
 }
 
@@ -113,14 +122,16 @@ function gatedStage(context: BlockContext, weights: BlockWeights, norm: VectorSl
     input: ({ hidden }) => normedRows(context, weights, norm, hidden),
     advance: ({ hidden }, input) =>
       engine.scope(() => {
-        const gate = applyLinear(engine, input, weights.linears.gate); // [B*T, F]
-        const up = applyLinear(engine, input, weights.linears.up);
+        const x = quantized(context, input, "input");
+        const gate = applyLinear(engine, x, weights.linears.gate); // [B*T, F]
+        const up = applyLinear(engine, x, weights.linears.up);
         return { hidden, carry: engine.siluMultiply(gate, up) };
       }),
   };
 }
 
-function residualStage(engine: Engine, weights: BlockWeights, slot: LinearSlot): Stage {
+function residualStage(context: BlockContext, weights: BlockWeights, slot: LinearSlot): Stage {
+  const { engine } = context;
   return {
     slots: [slot],
     input: ({ carry }) => {
@@ -129,7 +140,7 @@ function residualStage(engine: Engine, weights: BlockWeights, slot: LinearSlot):
     },
     advance: ({ hidden }, input) =>
       engine.scope(() => {
-        const update = applyLinear(engine, input, weights.linears[slot]); // [B*T, D]
+        const update = applyLinear(engine, quantized(context, input, "input"), weights.linears[slot]); // [B*T, D]
         return { hidden: engine.add(hidden, engine.view(update, hidden.shape)) };
       }),
   };

@@ -1,4 +1,5 @@
 import type { Engine } from "../engine/engine.js";
+import type { ActivationScheme } from "../model/activation-scheme.js";
 import { loadBlock } from "../model/block.js";
 import type { ModelConfig } from "../model/config.js";
 import { embedTokens, readEmbedding } from "../model/embedding.js";
@@ -14,6 +15,7 @@ export function modelBlocks(
   config: ModelConfig,
   source: WeightSource,
   windows: Int32Array[],
+  activations?: ActivationScheme,
 ): BlockSource & { close(): void } {
   let table: Float32Array | undefined;
   let rope: RopeTables | undefined;
@@ -30,7 +32,8 @@ export function modelBlocks(
     blocks: config.layers,
     stageSlots: findFamily(config.family).stages.map(({ slots }) => [...slots]),
     load: (block) => loadBlock(engine, config, source, block),
-    stages: (block, weights) => blockStages({ engine, config, layer: block, rope: tables(), start: 0 }, weights),
+    stages: (block, weights) =>
+      blockStages({ engine, config, layer: block, rope: tables(), start: 0, activations }, weights),
     async embed(window) {
       table ??= await readEmbedding(config, source);
       const hidden = embedTokens(engine, config, table, [windows[window]]);
