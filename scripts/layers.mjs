@@ -8,6 +8,7 @@ const ORDER = [
   "files",
   "text",
   "engine",
+  "autograd",
   "model",
   "quant",
   "checkpoint",

@@ -1,0 +1,129 @@
+import type { Engine } from "../engine/engine.js";
+import { formatError } from "../errors.js";
+import type { F32 } from "../tensor/index.js";
+
+/** A tensor that is trained, in place. */
+export interface Parameter {
+  /** Names its moments in a saved state. */
+  name: string;
+  tensor: F32;
+  /** Learning rate before the schedule's factor. */
+  rate: number;
+  /** Decoupled weight decay; default 0. */
+  decay?: number;
+}
+
+export interface AdamwSettings {
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+  /** Gradients are scaled down to this norm over all parameters together; default no bound. */
+  clipNorm?: number;
+}
+
+export const ADAMW: AdamwSettings = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+
+/** Values and moments on the host, by name: what a killed run needs to go on to the same bytes. */
+export interface OptimizerState {
+  steps: number;
+  skipped: number;
+  values: Record<string, { value: Float32Array; first: Float32Array; second: Float32Array }>;
+}
+
+/** AdamW (Loshchilov and Hutter, arXiv 1711.05101) over named parameters. `dispose` frees the moments. */
+export class AdamW {
+  private readonly moments: { first: F32; second: F32 }[];
+  /** Steps taken. */
+  steps = 0;
+  /** Steps left out because a gradient was not finite. */
+  skipped = 0;
+
+  constructor(
+    private readonly engine: Engine,
+    readonly parameters: readonly Parameter[],
+    private readonly settings: AdamwSettings = ADAMW,
+  ) {
+    this.moments = parameters.map(({ tensor }) => ({
+      first: engine.keep(engine.create(tensor.shape)),
+      second: engine.keep(engine.create(tensor.shape)),
+    }));
+  }
+
+  /**
+   * One step with the gradients in the order of the parameters; `factor` is the schedule's. Gradients that are not finite
+   * change nothing and are counted. Returns the norm of all gradients together.
+   */
+  async step(gradients: readonly F32[], factor: number): Promise<number> {
+    const { engine, settings } = this;
+    let squares = 0;
+    for (const gradient of gradients) squares += await engine.dot(gradient, gradient);
+    const norm = Math.sqrt(squares);
+    if (!Number.isFinite(norm)) {
+      this.skipped++;
+      return norm;
+    }
+    this.steps++;
+    const shrink = settings.clipNorm !== undefined && norm > settings.clipNorm ? settings.clipNorm / norm : 1;
+    const { beta1, beta2, epsilon } = settings;
+    for (const [index, { tensor, rate, decay = 0 }] of this.parameters.entries()) {
+      const { first, second } = this.moments[index];
+      const options = { rate: rate * factor, beta1, beta2, epsilon, decay, step: this.steps };
+      engine.scope(() => {
+        const gradient = shrink === 1 ? gradients[index] : engine.scale(gradients[index], shrink);
+        engine.adamwStep(tensor, gradient, first, second, options);
+      });
+    }
+    return norm;
+  }
+
+  async save(): Promise<OptimizerState> {
+    const values: OptimizerState["values"] = {};
+    for (const [index, { name, tensor }] of this.parameters.entries()) {
+      const { first, second } = this.moments[index];
+      values[name] = {
+        value: await this.engine.read(tensor),
+        first: await this.engine.read(first),
+        second: await this.engine.read(second),
+      };
+    }
+    return { steps: this.steps, skipped: this.skipped, values };
+  }
+
+  /** Throws "format" for the state of other parameters. */
+  restore(state: OptimizerState): void {
+    for (const [index, { name, tensor }] of this.parameters.entries()) {
+      const saved = state.values[name];
+      const { first, second } = this.moments[index];
+      if (saved?.value.length !== tensor.size) throw formatError(`the saved training state does not fit ${name}`);
+      this.engine.write(tensor, saved.value);
+      this.engine.write(first, saved.first);
+      this.engine.write(second, saved.second);
+    }
+    this.steps = state.steps;
+    this.skipped = state.skipped;
+  }
+
+  dispose(): void {
+    for (const { first, second } of this.moments) {
+      first.dispose();
+      second.dispose();
+    }
+  }
+}
+
+export type Schedule = "cosine" | "linear" | "constant";
+
+/** Factor of the learning rate at `step` of `steps` (from 0): from 1 down towards 0, or 1 throughout. */
+export function scheduleFactor(schedule: Schedule, step: number, steps: number): number {
+  const done = Math.min(1, step / Math.max(1, steps));
+  switch (schedule) {
+    case "cosine":
+      return (1 + Math.cos(Math.PI * done)) / 2;
+    case "linear":
+      return 1 - done;
+    case "constant":
+      return 1;
+    default:
+      return schedule satisfies never;
+  }
+}
