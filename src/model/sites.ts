@@ -9,8 +9,11 @@ export type SiteSpec =
   | { kind: "norm"; norm: VectorSlot; consumers: readonly LinearSlot[]; shift: boolean }
   /** Value to output: a scale a value row, repeated over the query heads that share it. */
   | { kind: "value"; shift: boolean }
-  /** Query and key: what query rows lose, key rows gain; tied over each rotary pair, repeated over grouped heads. */
-  | { kind: "queryKey" }
+  /**
+   * Query and key: what query rows lose, key rows gain; tied over each rotary pair (i, i + rotary / 2), repeated over grouped
+   * heads. `rotary` is the number of rotated dimensions of a head, 0 without rotary embedding.
+   */
+  | { kind: "queryKey"; rotary: number }
   /** The rows of `from` and the columns of `to`: any scale behind a gate, positive scales through ReLU. */
   | { kind: "mlp"; from: "up"; to: "down" };
 
@@ -21,7 +24,7 @@ export function transformSites(config: ModelConfig): SiteSpec[] {
     { kind: "norm", norm: "attentionNorm", consumers: ["query", "key", "value"], shift: false },
     { kind: "value", shift: attentionBias.value && attentionBias.output },
   ];
-  if (!config.queryKeyNorm) sites.push({ kind: "queryKey" });
+  if (!config.queryKeyNorm) sites.push({ kind: "queryKey", rotary: config.headSize });
   sites.push(
     { kind: "norm", norm: "mlpNorm", consumers: ["gate", "up"], shift: false },
     { kind: "mlp", from: "up", to: "down" },
