@@ -46,6 +46,8 @@ export const SWEEP_TIE = 2e-5;
 export const CODE_TIE = 2e-5;
 /** The reference, f64 inside, against the same in f64 elsewhere: the rounding of inputs and results to f32. */
 export const GOLDEN: Tolerance = { ofLargest: 3e-7 };
+/** Gradients of grids and of fake quantization: f32 sums of some hundred products, where the reference has f64. */
+export const GRID_GRADIENT: Tolerance = { ofLargest: 2e-6, absolute: 1e-6 };
 /** A product of two rounded factors against what it should restore. */
 export const IDENTITY: Tolerance = { ofLargest: 2e-6 };
 
