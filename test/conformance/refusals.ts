@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import type { AffineGridOptions, Engine } from "../../src/engine/engine.js";
+import type { AffineGridOptions, Engine, GroupGridOptions } from "../../src/engine/engine.js";
 import { BitwrightError } from "../../src/errors.js";
 import type { DType, F32, I32, Tensor } from "../../src/tensor/index.js";
 
@@ -17,6 +17,13 @@ const grid = (more: Partial<AffineGridOptions> = {}): AffineGridOptions => ({
   symmetric: false,
   groupOfColumn: Int32Array.of(0, 0, 1),
   groups: 2,
+  ...more,
+});
+
+const groups = (more: Partial<GroupGridOptions> = {}): GroupGridOptions => ({
+  bits: 4,
+  group: 2,
+  symmetric: false,
   ...more,
 });
 
@@ -182,6 +189,40 @@ const MISUSES: Partial<Record<keyof Engine, Attempt[]>> = {
     (e, t) => e.affineSweep(t(3, 5), undefined, grid({ groups: 1 })),
     (e, t) => e.affineSweep(t(3, 5), undefined, { ...grid(), grid: { scale: t(5, 2), zero: t(2, 5) } }),
     (e, t) => e.affineSweep(t(3, 5), undefined, { ...grid(), grid: { scale: t(2, 5), zero: t(1, 5) } }),
+  ],
+  clippedGrid: [
+    (e, t) => e.clippedGrid(t(3), undefined, groups()),
+    (e, t) => e.clippedGrid(t(3, 5), undefined, groups({ bits: 1 })),
+    (e, t) => e.clippedGrid(t(3, 5), undefined, groups({ bits: 9 })),
+    (e, t) => e.clippedGrid(t(3, 5), undefined, groups({ group: 0 })),
+    (e, t) => e.clippedGrid(t(3, 5), undefined, groups({ group: 1.5 })),
+    (e, t) => e.clippedGrid(t(3, 5), { upper: t(3, 2), lower: t(3, 3) }, groups()),
+    (e, t) => e.clippedGrid(t(3, 5), { upper: t(3, 3), lower: t(9) }, groups()),
+  ],
+  clippedGridGrad: [
+    (e, t) => e.clippedGridGrad(t(3, 5), undefined, t(3, 2), groups()),
+    (e, t) => e.clippedGridGrad(t(3, 5), { upper: t(3, 2), lower: t(3, 3) }, t(3, 3), groups()),
+  ],
+  fakeQuantize: [
+    (e, t) => e.fakeQuantize(t(15), { scale: t(3, 3), zero: t(3, 3) }, groups()),
+    (e, t) => e.fakeQuantize(t(3, 5), { scale: t(3, 2), zero: t(3, 3) }, groups()),
+    (e, t) => e.fakeQuantize(t(3, 5), { scale: t(3, 3), zero: t(3, 1) }, groups()),
+    (e, t) => e.fakeQuantize(t(3, 5), { scale: t(3, 3), zero: t(3, 3) }, groups({ bits: 2.5 })),
+  ],
+  fakeQuantizeGrad: [
+    (e, t) => e.fakeQuantizeGrad(t(3, 5), { scale: t(3, 3), zero: t(3, 3) }, t(5, 3), groups()),
+    (e, t) => e.fakeQuantizeGrad(t(3, 5), { scale: t(3, 3), zero: t(3) }, t(3, 5), groups()),
+  ],
+  affineCodes: [(e, t) => e.affineCodes(t(3, 5), { scale: t(3, 5), zero: t(3, 5) }, groups())],
+  fakeQuantizeRows: [
+    (e, t) => e.fakeQuantizeRows(t(), 4),
+    (e, t) => e.fakeQuantizeRows(t.ids(1) as never, 4),
+    (e, t) => e.fakeQuantizeRows(t(3), 1),
+    (e, t) => e.fakeQuantizeRows(t(3), 9),
+  ],
+  fakeQuantizeRowsGrad: [
+    (e, t) => e.fakeQuantizeRowsGrad(t(3, 5), 4, t(5, 3)),
+    (e, t) => e.fakeQuantizeRowsGrad(t(3, 5), 0, t(3, 5)),
   ],
 };
 

@@ -7,6 +7,7 @@ import { castCases } from "./cases/cast.js";
 import { codebookCases } from "./cases/codebook.js";
 import { decoderCases } from "./cases/decoder.js";
 import { elementwiseCases } from "./cases/elementwise.js";
+import { gridCases } from "./cases/grid.js";
 import { matrixCases } from "./cases/matrices.js";
 import { sweepCases } from "./cases/sweeps.js";
 import { expectOutputs } from "./compare.js";
@@ -24,6 +25,7 @@ export const ALL_CASES: readonly Case[] = [
   ...codebookCases,
   ...sweepCases,
   ...affineCases,
+  ...gridCases,
 ];
 
 /** Calls `run` with the cases of one operation after the other. */

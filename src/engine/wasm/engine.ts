@@ -5,6 +5,7 @@ import type { WasmContext } from "./context.js";
 import { decoderOperations } from "./decoder.js";
 import { elementwiseOperations } from "./elementwise.js";
 import { factorOperations } from "./factor.js";
+import { gridOperations } from "./grid.js";
 import { matrixOperations } from "./matrix.js";
 import { WasmMemory } from "./memory.js";
 import type { ProductLibrary } from "./product.js";
@@ -51,6 +52,7 @@ export async function createWasmEngine(options: WasmEngineOptions = {}): Promise
     ...codebookOperations(context),
     ...sweepOperations(context),
     ...affineOperations(context),
+    ...gridOperations(context),
     ...factorOperations(context),
   });
 }

@@ -1,10 +1,8 @@
 // The affine grid and the column sweep on it. A unit takes a slab of rows through all columns, as in sweep.ts.
 
+import { f16Scale } from "./lib/f16";
 import { int, pointer } from "./lib/job";
 import { BLOCK, loadSlab, payOne, payTile, payWithin, TILE } from "./lib/feedback";
-
-const LEAST_SCALE: f32 = 0.00006103515625; // 2^-14, the least normal f16
-const LARGEST_SCALE: f32 = 65504; // the largest f16
 
 /**
  * `affineGrid`. Slots: weights [I, O], I, O, rows of a slab, group of each column i32 [I], groups, levels, symmetric, scale [G, O],
@@ -60,16 +58,6 @@ function fit(low: usize, high: usize, rows: usize, levels: f32, symmetric: i32, 
     store<f32>(scale + at, step);
     store<f32>(zero + at, symmetric ? (levels + 1) / 2 : min(levels, max<f32>(0, nearest(-l / step))));
   }
-}
-
-/** The nearest f16 that is neither 0 nor infinite. */
-function f16Scale(scale: f32): f32 {
-  const bits = reinterpret<u32>(scale);
-  if (bits > 0x7f800000) return scale;
-  let rounded: f32;
-  if (scale < LEAST_SCALE) rounded = nearest(scale * 16777216) / 16777216; // steps of 2^-24
-  else rounded = reinterpret<f32>((bits + 0xfff + ((bits >> 13) & 1)) & 0xffffe000);
-  return rounded == 0 ? LEAST_SCALE : min(rounded, LARGEST_SCALE);
 }
 
 /**
