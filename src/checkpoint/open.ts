@@ -5,7 +5,7 @@ import { openCheckpoint } from "../files/sharded.js";
 import type { TensorReader } from "../files/tensors.js";
 import { blockLinears } from "../model/block.js";
 import { type ModelConfig, parseModelConfig } from "../model/config.js";
-import { checkFinite, checkShape, findKey, plainWeights, type WeightSource } from "../model/weights.js";
+import { canonicalName, checkFinite, checkShape, findKey, plainWeights, type WeightSource } from "../model/weights.js";
 import type { RecordLayout, RecordShape } from "../quant/bits.js";
 import { dequantize } from "../quant/dequantize.js";
 import type { QuantizedRecord } from "../quant/record.js";
@@ -24,7 +24,7 @@ const CONFIG_BYTES = 32 * 2 ** 20;
 export interface QuantizedLayer {
   /** Canonical name, "model.layers.0.self_attn.q_proj". */
   name: string;
-  /** The name in the file, perhaps without `model.`. */
+  /** The name in the file, perhaps without the prefix. */
   key: string;
   shape: RecordShape;
   /** Every bit of its tensors on disk. */
@@ -95,14 +95,20 @@ interface OpenLayer extends QuantizedLayer {
 
 function openLayer<Setting>(
   layout: Layout<Setting>,
+  model: ModelConfig,
   tensors: TensorReader,
   key: string,
   setting: Setting,
   bits: number,
 ): OpenLayer {
   const fields = layerTensors(tensors, key);
-  const name = key.startsWith("model.") || key === "lm_head" ? key : `model.${key}`;
-  return { name, key, shape: layout.shape(fields, setting), bits, read: () => layout.read(fields, setting) };
+  return {
+    name: canonicalName(model, key),
+    key,
+    shape: layout.shape(fields, setting),
+    bits,
+    read: () => layout.read(fields, setting),
+  };
 }
 
 function findLayers(
@@ -118,7 +124,7 @@ function findLayers(
     case "vptq":
       return findVptq(config, model, tensors, where);
     case "bitwright":
-      return findBitwright(config, tensors, where);
+      return findBitwright(config, model, tensors, where);
     default:
       return format satisfies never;
   }
@@ -129,7 +135,7 @@ function findVptq(config: JsonObject, model: ModelConfig, tensors: TensorReader,
   for (let index = 0; index < model.layers; index++) {
     for (const { name, rows, columns } of blockLinears(model, index)) features.set(name, [rows, columns]);
   }
-  const featuresOf = (key: string) => features.get(key) ?? features.get(`model.${key}`);
+  const featuresOf = (key: string) => features.get(canonicalName(model, key));
   const { setting, named } = vptqSettings(config, where, featuresOf);
   const keys = tensors.names
     .filter((name) => name.endsWith(".indices"))
@@ -141,7 +147,7 @@ function findVptq(config: JsonObject, model: ModelConfig, tensors: TensorReader,
     if (!found) {
       throw formatError(`${where}: layer ${key} is quantized, but quantization_config says nothing of it`);
     }
-    layers.push(openLayer(vptqLayout, tensors, key, found, bits.get(key) ?? 0));
+    layers.push(openLayer(vptqLayout, model, tensors, key, found, bits.get(key) ?? 0));
   }
   const missing = named.find((name) => findKey(name, (key) => bits.has(key)) === undefined);
   if (missing !== undefined || layers.length === 0) {
@@ -153,7 +159,7 @@ function findVptq(config: JsonObject, model: ModelConfig, tensors: TensorReader,
   return layers;
 }
 
-function findBitwright(config: JsonObject, tensors: TensorReader, where: string): OpenLayer[] {
+function findBitwright(config: JsonObject, model: ModelConfig, tensors: TensorReader, where: string): OpenLayer[] {
   const quantization = isObject(config.quantization_config) ? config.quantization_config : {};
   if (quantization.version !== 1) {
     throw unsupportedError(
@@ -165,7 +171,7 @@ function findBitwright(config: JsonObject, tensors: TensorReader, where: string)
   const settings = Object.entries(quantization.layers);
   const bits = bitsByLayer(tensors, Object.keys(quantization.layers));
   return settings.map(([key, value]) =>
-    openLayer(bitwrightLayout, tensors, key, bitwrightSetting(value, key, where), bits.get(key) ?? 0),
+    openLayer(bitwrightLayout, model, tensors, key, bitwrightSetting(value, key, where), bits.get(key) ?? 0),
   );
 }
 

@@ -1,8 +1,8 @@
 import type { Engine } from "../engine/engine.js";
 import type { F32 } from "../tensor/index.js";
 import type { ModelConfig } from "./config.js";
-import { findFamily } from "./families/index.js";
-import type { LinearSlot, VectorSlot } from "./family.js";
+import { blockSpec, findFamily } from "./families/index.js";
+import { type LinearSlot, NORM_SLOTS, type NormSlot, type VectorSlot } from "./family.js";
 import type { WeightSource } from "./weights.js";
 
 // One decoder block: which tensors it has, and its weights in an engine. What it computes is in stages.ts.
@@ -22,8 +22,11 @@ export interface LinearSpec {
 /** One vector of a block. */
 export interface VectorSpec {
   slot: VectorSlot;
-  name: string;
+  /** Full name of its tensor, "model.layers.3.input_layernorm.weight". */
+  tensor: string;
   size: number;
+  /** Its value where the checkpoint has no such tensor, because the model's norms have no weights. */
+  absent?: 0 | 1;
 }
 
 export interface LinearWeights {
@@ -43,8 +46,10 @@ export interface BlockWeights {
 export interface BlockState {
   /** The residual stream, [B, T, D]. */
   hidden: F32;
-  /** Input of the next stage where that is not a function of `hidden`, [B*T, I]. */
+  /** Input of the next stage where that is not a function of `hidden` or `origin`, [B*T, I]. */
   carry?: F32;
+  /** The residual stream as the block found it, [B, T, D], while a later stage reads it. */
+  origin?: F32;
 }
 
 /** A step of a block that begins with linears of one shared input. Reads the weights when it is called. */
@@ -59,7 +64,7 @@ export interface Stage {
 
 /** The linears of block `index`, in the order in which they are computed. */
 export function blockLinears(config: ModelConfig, index: number): LinearSpec[] {
-  const { names, stages } = findFamily(config.family);
+  const { names } = findFamily(config.family);
   const { hidden, mlp, attentionBias: attention, mlpBias } = config;
   const queryWidth = config.heads * config.headSize;
   const keyWidth = config.keyValueHeads * config.headSize;
@@ -67,28 +72,34 @@ export function blockLinears(config: ModelConfig, index: number): LinearSpec[] {
     query: [queryWidth, hidden, attention.query],
     key: [keyWidth, hidden, attention.key],
     value: [keyWidth, hidden, attention.value],
+    queryKeyValue: [queryWidth + 2 * keyWidth, hidden, attention.query],
     output: [hidden, queryWidth, attention.output],
     gate: [mlp, hidden, mlpBias],
     up: [mlp, hidden, mlpBias],
     down: [hidden, mlp, mlpBias],
   };
-  return stages
-    .flatMap((stage): readonly LinearSlot[] => stage.slots)
+  return blockSpec(config)
+    .stages.flatMap((stage): readonly LinearSlot[] => stage.slots)
     .map((slot) => {
       const [rows, columns, bias] = shapes[slot];
       return { slot, name: `${names.blocks}.${index}.${names.linears[slot]}`, rows, columns, bias };
     });
 }
 
-/** The vectors of block `index`. */
+/** The vectors of block `index`: weights of its norms, and biases where they are LayerNorms. */
 export function blockVectors(config: ModelConfig, index: number): VectorSpec[] {
-  const { names } = findFamily(config.family);
-  const sizes: [VectorSlot, number][] = [
-    ["attentionNorm", config.hidden],
-    ["mlpNorm", config.hidden],
-  ];
-  if (config.queryKeyNorm) sizes.push(["queryNorm", config.headSize], ["keyNorm", config.headSize]);
-  return sizes.map(([slot, size]) => ({ slot, name: `${names.blocks}.${index}.${names.vectors[slot]}`, size }));
+  const { norms } = blockSpec(config);
+  const { blocks } = findFamily(config.family).names;
+  const isHeads = (slot: NormSlot) => slot === "queryNorm" || slot === "keyNorm";
+  const present = NORM_SLOTS.filter((slot) => norms[slot] !== undefined && (config.queryKeyNorm || !isHeads(slot)));
+  const absent = (value: 0 | 1) => (config.normWeights ? {} : { absent: value });
+  return present.flatMap((slot): VectorSpec[] => {
+    const name = `${blocks}.${index}.${norms[slot]}`;
+    const size = isHeads(slot) ? config.headSize : config.hidden;
+    const weight: VectorSpec = { slot, tensor: `${name}.weight`, size, ...absent(1) };
+    if (config.norm === "rms") return [weight];
+    return [weight, { slot: `${slot}Bias`, tensor: `${name}.bias`, size, ...absent(0) }];
+  });
 }
 
 /**
@@ -110,8 +121,11 @@ export function loadBlock(
       if (bias) linear.bias = await upload(`${name}.bias`, [rows]);
       weights.linears[slot] = linear;
     }
-    for (const { slot, name, size } of blockVectors(config, index)) {
-      weights.vectors[slot] = await upload(`${name}.weight`, [size]);
+    for (const { slot, tensor, size, absent } of blockVectors(config, index)) {
+      weights.vectors[slot] =
+        absent === undefined
+          ? await upload(tensor, [size])
+          : engine.upload(new Float32Array(size).fill(absent), [size], "f32");
     }
     return weights;
   });

@@ -1,13 +1,15 @@
 import { z } from "zod";
 import { formatError, unsupportedError } from "../errors.js";
+import { CONFIG_LIMITS, type RawConfig, type RawField, rawSchema } from "./config-schema.js";
 import { findFamily } from "./families/index.js";
-import type { Family } from "./family.js";
-import { parseRope, type RopeConfig, ropeFields } from "./rope-config.js";
+import type { Activation, BlockLayout, Family, Positions } from "./family.js";
+import { parseRope, type RopeConfig } from "./rope-config.js";
 
 /** What a model is, in our words; every number has been checked against the others. */
 export interface ModelConfig {
   /** `model_type`: the key of the family table. */
   family: string;
+  layout: BlockLayout;
   /** D. */
   hidden: number;
   layers: number;
@@ -15,17 +17,26 @@ export interface ModelConfig {
   heads: number;
   /** K; divides H. */
   keyValueHeads: number;
-  /** d, even. */
+  /** d, even where positions are rotary. */
   headSize: number;
   /** F. */
   mlp: number;
   /** V. */
   vocabulary: number;
-  /** Positions that the model was trained for; longer input is computed all the same. */
+  /** E, width of the embedding's rows; where it is not D, a matrix leads in and another out. */
+  embeddingWidth: number;
+  /** Positions that the model was trained for; longer input is computed all the same, unless positions are learned. */
   contextLength: number;
-  /** Of every RMSNorm. */
+  norm: "rms" | "layer";
+  /** False: every norm has weight 1 and bias 0, and the checkpoint none. */
+  normWeights: boolean;
+  /** Of every norm. */
   epsilon: number;
-  rope: RopeConfig;
+  /** A norm after the last block. */
+  finalNorm: boolean;
+  positions: Positions;
+  /** Where positions are rotary. */
+  rope?: RopeConfig;
   attentionBias: { query: boolean; key: boolean; value: boolean; output: boolean };
   mlpBias: boolean;
   /** The head is the embedding. */
@@ -33,7 +44,7 @@ export interface ModelConfig {
   /** One entry a layer: positions that a query sees, itself included; undefined for all. */
   slidingWindow: readonly (number | undefined)[];
   queryKeyNorm: boolean;
-  activation: "silu";
+  activation: Activation;
   /** What the checkpoint says its weights are stored as, when it says so. */
   dtype?: "f32" | "f16" | "bf16";
   /** Special tokens, when they are valid ones. */
@@ -41,48 +52,7 @@ export interface ModelConfig {
   endTokens: readonly number[];
 }
 
-/** Bounds far above any model, so that a hostile file cannot ask for absurd amounts of memory. */
-export const CONFIG_LIMITS = {
-  textLength: 1 << 25,
-  hidden: 1 << 17,
-  layers: 4096,
-  heads: 4096,
-  headSize: 1 << 13,
-  mlp: 1 << 20,
-  vocabulary: 1 << 24,
-  contextLength: 1 << 30,
-  /** Elements of one weight tensor. */
-  tensorElements: 2 ** 31,
-} as const;
-
-const count = (most: number) => z.number().int().min(1).max(most);
-
-const rawSchema = z.object({
-  model_type: z.string(),
-  hidden_size: count(CONFIG_LIMITS.hidden),
-  num_hidden_layers: count(CONFIG_LIMITS.layers),
-  num_attention_heads: count(CONFIG_LIMITS.heads),
-  num_key_value_heads: count(CONFIG_LIMITS.heads).nullish(),
-  head_dim: count(CONFIG_LIMITS.headSize).nullish(),
-  intermediate_size: count(CONFIG_LIMITS.mlp),
-  vocab_size: count(CONFIG_LIMITS.vocabulary),
-  max_position_embeddings: count(CONFIG_LIMITS.contextLength).nullish(),
-  rms_norm_eps: z.number().min(0).max(1).nullish(),
-  hidden_act: z.string().nullish(),
-  attention_bias: z.boolean().nullish(),
-  mlp_bias: z.boolean().nullish(),
-  tie_word_embeddings: z.boolean().nullish(),
-  sliding_window: count(CONFIG_LIMITS.contextLength).nullish(),
-  use_sliding_window: z.boolean().nullish(),
-  max_window_layers: z.number().int().min(0).max(CONFIG_LIMITS.contextLength).nullish(),
-  layer_types: z.array(z.string()).max(CONFIG_LIMITS.layers).nullish(),
-  torch_dtype: z.unknown().optional(),
-  dtype: z.unknown().optional(),
-  bos_token_id: z.unknown().optional(),
-  eos_token_id: z.unknown().optional(),
-  ...ropeFields,
-});
-type RawConfig = z.infer<typeof rawSchema>;
+export { CONFIG_LIMITS };
 
 /** Parses the text of a config.json. Throws "format" or "unsupported". `where` names the file in messages. */
 export function readModelConfig(text: string, where = "config.json"): ModelConfig {
@@ -108,60 +78,74 @@ export function parseModelConfig(json: unknown, where = "config.json"): ModelCon
     );
   }
   const family = findFamily(type.data.model_type);
-  const parsed = rawSchema.safeParse(json);
+  const parsed = rawSchema.safeParse(translated(json, family));
   if (!parsed.success) {
-    const problems = parsed.error.issues.slice(0, 5).map((issue) => `${issue.path.join(".")}: ${issue.message}`);
+    const problems = parsed.error.issues.slice(0, 5).map(({ path: [field, ...rest], message }) => {
+      return `${[word(family, String(field) as RawField), ...rest].join(".")}: ${message}`;
+    });
     throw formatError(`${where} is not a valid ${family.modelType} configuration: ${problems.join("; ")}`);
   }
   return resolve(parsed.data, family, where);
 }
 
+/** The family's word for a field. */
+const word = (family: Family, field: RawField): string => family.words[field] ?? field;
+
+/** The fields under LLaMA's words. */
+function translated(json: unknown, family: Family): unknown {
+  const result: Record<string, unknown> = { ...(json as object) };
+  for (const [ours, theirs] of Object.entries(family.words)) result[ours] = (json as Record<string, unknown>)[theirs];
+  return result;
+}
+
 function resolve(raw: RawConfig, family: Family, where: string): ModelConfig {
+  const { defaults } = family;
+  const facts = family.facts?.(raw) ?? {};
   const heads = raw.num_attention_heads;
   const keyValueHeads =
+    facts.keyValueHeads ??
     raw.num_key_value_heads ??
-    (raw.num_key_value_heads === null || family.defaults.keyValueHeads === "heads"
-      ? heads
-      : family.defaults.keyValueHeads);
+    (raw.num_key_value_heads === null || defaults.keyValueHeads === "heads" ? heads : defaults.keyValueHeads);
   if (heads % keyValueHeads !== 0) {
     throw formatError(
-      `${where}: num_attention_heads (${heads}) is not a multiple of num_key_value_heads (${keyValueHeads})`,
+      `${where}: num_attention_heads (${heads}) is not a multiple of ${word(family, "num_key_value_heads")} (${keyValueHeads})`,
     );
   }
-  const activation = raw.hidden_act ?? "silu";
-  if (activation !== "silu" && activation !== "swish") {
-    throw unsupportedError(
-      `${where}: hidden_act ${JSON.stringify(activation.slice(0, 60))} is not supported for ${family.modelType}`,
-      "supported: silu",
-    );
-  }
-  const contextLength = raw.max_position_embeddings ?? family.defaults.contextLength;
+  const contextLength = raw.max_position_embeddings ?? defaults.contextLength;
+  const positions = facts.positions ?? "rotary";
   const configuredBias = raw.attention_bias ?? false;
   const inputBias =
-    family.attentionBias === "query key value" || (family.attentionBias === "configured" && configuredBias);
+    facts.bias ??
+    (family.attentionBias === "query key value" || (family.attentionBias === "configured" && configuredBias));
   const config: ModelConfig = {
     family: family.modelType,
+    layout: facts.layout ?? "sequential",
     hidden: raw.hidden_size,
     layers: raw.num_hidden_layers,
     heads,
     keyValueHeads,
-    headSize: headSize(raw, family, where),
-    mlp: raw.intermediate_size,
+    headSize: headSize(raw, family, positions, where),
+    mlp: mlpWidth(raw, family, where),
     vocabulary: raw.vocab_size,
+    embeddingWidth: facts.embeddingWidth ?? raw.hidden_size,
     contextLength,
-    epsilon: raw.rms_norm_eps ?? 1e-6,
-    rope: parseRope(raw, contextLength, where),
+    norm: family.norm,
+    normWeights: facts.normWeights ?? true,
+    epsilon: raw.rms_norm_eps ?? defaults.epsilon,
+    finalNorm: facts.finalNorm ?? true,
+    positions,
+    rope: positions === "rotary" ? parseRope(raw, contextLength, where) : undefined,
     attentionBias: {
       query: inputBias,
       key: inputBias,
       value: inputBias,
-      output: family.attentionBias === "configured" && configuredBias,
+      output: facts.bias ?? (family.attentionBias === "configured" && configuredBias),
     },
-    mlpBias: family.mlpBias === "configured" && (raw.mlp_bias ?? false),
-    tieEmbeddings: raw.tie_word_embeddings ?? false,
+    mlpBias: facts.bias ?? (family.mlpBias === "configured" && (raw.mlp_bias ?? false)),
+    tieEmbeddings: raw.tie_word_embeddings ?? defaults.tieEmbeddings,
     slidingWindow: slidingWindows(raw, family, where),
     queryKeyNorm: family.queryKeyNorm,
-    activation: "silu",
+    activation: activation(raw, family, where),
     dtype: storedType(raw.dtype ?? raw.torch_dtype),
     beginToken: tokenIds(raw.bos_token_id, raw.vocab_size)[0],
     endTokens: tokenIds(raw.eos_token_id, raw.vocab_size),
@@ -170,7 +154,23 @@ function resolve(raw: RawConfig, family: Family, where: string): ModelConfig {
   return config;
 }
 
-function headSize(raw: RawConfig, family: Family, where: string): number {
+function mlpWidth(raw: RawConfig, family: Family, where: string): number {
+  const width = raw.intermediate_size ?? family.defaults.mlp;
+  if (width === "4 hidden") return 4 * raw.hidden_size;
+  if (width !== "required") return width;
+  throw formatError(`${where} is not a valid ${family.modelType} configuration: intermediate_size is missing`);
+}
+
+function activation(raw: RawConfig, family: Family, where: string): Activation {
+  const name = raw.hidden_act ?? family.defaults.activation;
+  if (Object.hasOwn(family.activations, name)) return family.activations[name];
+  throw unsupportedError(
+    `${where}: ${word(family, "hidden_act")} ${JSON.stringify(name.slice(0, 60))} is not supported for ${family.modelType}`,
+    `supported: ${Object.keys(family.activations).join(", ")}`,
+  );
+}
+
+function headSize(raw: RawConfig, family: Family, positions: Positions, where: string): number {
   const { hidden_size: hidden, num_attention_heads: heads } = raw;
   let size = raw.head_dim ?? family.defaults.headSize;
   if (size === "hidden / heads") {
@@ -179,7 +179,9 @@ function headSize(raw: RawConfig, family: Family, where: string): number {
     }
     size = hidden / heads;
   }
-  if (size % 2 !== 0) throw formatError(`${where}: the head size (${size}) is odd; rotary embeddings need pairs`);
+  if (positions === "rotary" && size % 2 !== 0) {
+    throw formatError(`${where}: the head size (${size}) is odd; rotary embeddings need pairs`);
+  }
   return size;
 }
 
@@ -223,11 +225,12 @@ function slidingWindows(raw: RawConfig, family: Family, where: string): (number 
 }
 
 function checkTensorSizes(config: ModelConfig, where: string): void {
-  const { hidden, heads, headSize, mlp, vocabulary } = config;
+  const { hidden, heads, keyValueHeads, headSize, mlp, vocabulary, embeddingWidth } = config;
   const sizes = [
-    ["vocab_size x hidden_size", vocabulary, hidden],
+    ["vocab_size x hidden_size", vocabulary, embeddingWidth],
     ["intermediate_size x hidden_size", mlp, hidden],
-    ["num_attention_heads x head_dim x hidden_size", heads * headSize, hidden],
+    ["attention heads x head_dim x hidden_size", (heads + 2 * keyValueHeads) * headSize, hidden],
+    ["max_position_embeddings x hidden_size", config.positions === "learned" ? config.contextLength : 0, hidden],
   ] as const;
   for (const [name, rows, columns] of sizes) {
     if (rows * columns > CONFIG_LIMITS.tensorElements) {

@@ -6,7 +6,17 @@ import type { ActivationScheme } from "./activation-scheme.js";
 import { type BlockWeights, disposeBlock, keepBlock, loadBlock } from "./block.js";
 import { type CacheOptions, createCache, type KeyValueCache, reserveCache } from "./cache.js";
 import type { ModelConfig } from "./config.js";
-import { embedTokens, loadFinalNorm, loadHead, readEmbedding, type TokenRows } from "./embedding.js";
+import {
+  embedTokens,
+  finishStream,
+  type InputWeights,
+  loadHead,
+  loadInput,
+  loadOutput,
+  type OutputWeights,
+  readEmbedding,
+  type TokenRows,
+} from "./embedding.js";
 import { planResidency, type Residency } from "./residency.js";
 import { createRopeTables, disposeRopeTables, type RopeTables } from "./rope.js";
 import { forwardBlock } from "./stages.js";
@@ -53,7 +63,8 @@ export async function openDecoder(
 export class Decoder {
   private readonly blocks = new Map<number, BlockWeights>();
   private embedding: Float32Array | undefined;
-  private finalNorm: F32 | undefined;
+  private input: InputWeights | undefined;
+  private output: OutputWeights | undefined;
   private headWeight: F32 | undefined;
   private rope: RopeTables | undefined;
 
@@ -88,15 +99,15 @@ export class Decoder {
     }
   }
 
-  /** Tokens [B][T] -> hidden states after the final norm, [B, T, D]. With a cache, continues its sequences. */
+  /** Tokens [B][T] -> hidden states as the head takes them, [B, T, E]. With a cache, continues its sequences. */
   async hiddenStates(tokens: TokenRows, cache?: KeyValueCache): Promise<F32> {
     const { engine } = this;
     if (cache && cache.batch !== tokens.length) {
       throw usageError(`the cache is for ${cache.batch} rows of tokens, got ${tokens.length}`);
     }
     return engine.scope(async () => {
-      let hidden = await this.embed(tokens);
       const start = cache?.length ?? 0;
+      let hidden = await this.embed(tokens, start);
       const length = hidden.shape[1];
       if (cache) reserveCache(engine, cache, start + length);
       for (let layer = 0; layer < this.config.layers; layer++) {
@@ -109,18 +120,21 @@ export class Decoder {
     });
   }
 
-  /** Embeddings of tokens, [B, T, D]. */
-  async embed(tokens: TokenRows): Promise<F32> {
-    return embedTokens(this.engine, this.config, await this.embeddingTable(), tokens);
+  /** The stream before the first block, [B, T, D], for tokens from position `start` on. */
+  async embed(tokens: TokenRows, start = 0): Promise<F32> {
+    const { engine, config } = this;
+    const input = await this.inputWeights();
+    return embedTokens(engine, config, await this.embeddingTable(), input, tokens, start);
   }
 
-  /** Logits of hidden states after the final norm: [.., D] -> [.., V]. Rows are independent: give views of few to save memory. */
+  /** Logits of hidden states from `hiddenStates`: [.., E] -> [.., V]. Rows are independent: give views of few to save memory. */
   async head(hidden: F32): Promise<F32> {
     const { engine, config } = this;
     const weight = await this.headTable();
     const leading = hidden.shape.slice(0, -1);
     return engine.scope(() => {
-      const rows = engine.view(hidden, [hidden.size / config.hidden, config.hidden]);
+      const width = config.embeddingWidth;
+      const rows = engine.view(hidden, [hidden.size / width, width]);
       return engine.view(engine.matmul(rows, weight, { transposeB: true }), [...leading, config.vocabulary]);
     });
   }
@@ -131,7 +145,7 @@ export class Decoder {
   }
 
   /**
-   * Runs many independent windows. `onHidden` gets each one's hidden states after the final norm, [1, T, D], in order; they are
+   * Runs many independent windows. `onHidden` gets each one's hidden states as the head takes them, [1, T, E], in order; they are
    * freed when it returns. Blocks that do not stay in memory are read once for as many windows as the activation budget holds.
    */
   async runWindows(
@@ -159,10 +173,11 @@ export class Decoder {
     for (const weights of this.blocks.values()) disposeBlock(weights);
     this.blocks.clear();
     this.embedding = undefined;
-    this.finalNorm?.dispose();
+    this.input?.projectIn?.dispose();
+    for (const tensor of outputTensors(this.output ?? {})) tensor.dispose();
     this.headWeight?.dispose();
     if (this.rope) disposeRopeTables(this.rope);
-    this.finalNorm = this.headWeight = this.rope = undefined;
+    this.input = this.output = this.headWeight = this.rope = undefined;
   }
 
   private hiddenBytes = (window: { length: number }): number => window.length * this.config.hidden * 4;
@@ -200,7 +215,8 @@ export class Decoder {
   /** Embeddings of each window, [1, T, D]; the table is let go before the blocks run. */
   private async embedEach(windows: TokenRows): Promise<F32[]> {
     const table = await this.embeddingTable();
-    return windows.map((window) => embedTokens(this.engine, this.config, table, [window]));
+    const input = await this.inputWeights();
+    return windows.map((window) => embedTokens(this.engine, this.config, table, input, [window]));
   }
 
   /** One block; `hidden` is freed. */
@@ -227,8 +243,21 @@ export class Decoder {
 
   private async normalize(hidden: F32): Promise<F32> {
     const { engine, config } = this;
-    this.finalNorm ??= engine.keep(await loadFinalNorm(engine, config, this.source));
-    return engine.rmsNorm(hidden, this.finalNorm, config.epsilon);
+    if (!this.output) {
+      const output = await loadOutput(engine, config, this.source);
+      for (const tensor of outputTensors(output)) engine.keep(tensor);
+      this.output = output;
+    }
+    return finishStream(engine, config, this.output, hidden);
+  }
+
+  private async inputWeights(): Promise<InputWeights> {
+    if (!this.input) {
+      const input = await loadInput(this.engine, this.config, this.source);
+      if (input.projectIn) this.engine.keep(input.projectIn);
+      this.input = input;
+    }
+    return this.input;
   }
 
   private async headTable(): Promise<F32> {
@@ -256,7 +285,10 @@ export class Decoder {
   }
 }
 
-/** [B, T, D] -> [B, 1, D]. */
+const outputTensors = ({ norm, projectOut }: OutputWeights): F32[] =>
+  [norm?.weight, norm?.bias, projectOut].filter((tensor) => tensor !== undefined);
+
+/** [B, T, E] -> [B, 1, E]. */
 function lastPositions(engine: Engine, hidden: F32): F32 {
   const [batch, length, width] = hidden.shape;
   if (length === 0) return hidden;

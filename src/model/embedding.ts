@@ -36,6 +36,29 @@ export function packTokens(tokens: TokenRows, vocabulary: number): { ids: Int32A
   return { ids, shape: [tokens.length, length] };
 }
 
+/** What stands outside the blocks. */
+export type OuterPart = "embedding" | "positions" | "projectIn" | "finalNorm" | "finalNormBias" | "projectOut" | "head";
+
+/** Full names and shapes of the tensors outside the blocks, in the order in which they are used. */
+export function outerTensors(config: ModelConfig): Partial<Record<OuterPart, { name: string; shape: number[] }>> {
+  const { names, positionOffset = 0 } = findFamily(config.family);
+  const { hidden, embeddingWidth: width, vocabulary } = config;
+  const of = (name: string | undefined, shape: number[], kind = "weight") => ({ name: `${name}.${kind}`, shape });
+  const projects = width !== hidden;
+  const hasNorm = config.finalNorm && config.normWeights;
+  return {
+    embedding: of(names.embedding, [vocabulary, width]),
+    ...(config.positions === "learned" && {
+      positions: of(names.positions, [config.contextLength + positionOffset, hidden]),
+    }),
+    ...(projects && { projectIn: of(names.projectIn, [hidden, width]) }),
+    ...(hasNorm && { finalNorm: of(names.finalNorm, [hidden]) }),
+    ...(hasNorm && config.norm === "layer" && { finalNormBias: of(names.finalNorm, [hidden], "bias") }),
+    ...(projects && { projectOut: of(names.projectOut, [width, hidden]) }),
+    ...(!config.tieEmbeddings && { head: of(names.head, [vocabulary, width]) }),
+  };
+}
+
 /** Name of the embedding's tensor. Where it is tied to the head, a checkpoint may hold it under the head's name alone. */
 export function embeddingName(config: ModelConfig, source: WeightSource): string {
   const { names } = findFamily(config.family);
@@ -45,39 +68,130 @@ export function embeddingName(config: ModelConfig, source: WeightSource): string
     : name;
 }
 
-/** The embedding table on the host, [V, D]. */
+/** The embedding table on the host, [V, E]. */
 export const readEmbedding = (config: ModelConfig, source: WeightSource): Promise<Float32Array> =>
-  source.read(embeddingName(config, source), [config.vocabulary, config.hidden]);
+  source.read(embeddingName(config, source), [config.vocabulary, config.embeddingWidth]);
 
-/** The embedding table, [V, D], in the current scope. */
+/** The embedding table, [V, E], in the current scope. */
 export async function loadEmbedding(engine: Engine, config: ModelConfig, source: WeightSource): Promise<F32> {
-  return engine.upload(await readEmbedding(config, source), [config.vocabulary, config.hidden], "f32");
+  return engine.upload(await readEmbedding(config, source), [config.vocabulary, config.embeddingWidth], "f32");
 }
 
-/** The matrix of the head, [V, D], in the current scope; for a tied model its own copy of the embedding. */
+/** The matrix of the head, [V, E], in the current scope; for a tied model its own copy of the embedding. */
 export async function loadHead(engine: Engine, config: ModelConfig, source: WeightSource): Promise<F32> {
-  if (config.tieEmbeddings) return loadEmbedding(engine, config, source);
-  const shape = [config.vocabulary, config.hidden];
-  const name = `${findFamily(config.family).names.head}.weight`;
-  return engine.upload(await source.read(name, shape), shape, "f32");
+  return (await load(engine, config, source, "head")) ?? loadEmbedding(engine, config, source);
 }
 
-/** The weight of the norm after the last block, [D], in the current scope. */
-export async function loadFinalNorm(engine: Engine, config: ModelConfig, source: WeightSource): Promise<F32> {
-  const name = `${findFamily(config.family).names.finalNorm}.weight`;
-  return engine.upload(await source.read(name, [config.hidden]), [config.hidden], "f32");
+async function load(
+  engine: Engine,
+  config: ModelConfig,
+  source: WeightSource,
+  part: OuterPart,
+): Promise<F32 | undefined> {
+  const spec = outerTensors(config)[part];
+  return spec && engine.upload(await source.read(spec.name, spec.shape), spec.shape, "f32");
 }
 
-/** Embeddings of tokens [B][T] -> [B, T, D], from a table in the engine or on the host; in the current scope. */
-export function embedTokens(engine: Engine, config: ModelConfig, table: F32 | Float32Array, tokens: TokenRows): F32 {
+/** What else the stream begins with; the table aside, which may live on the host. */
+export interface InputWeights {
+  /** Learned positions on the host, [P, D]. */
+  positions?: Float32Array;
+  /** [D, E]. */
+  projectIn?: F32;
+}
+
+/** In the current scope. */
+export async function loadInput(engine: Engine, config: ModelConfig, source: WeightSource): Promise<InputWeights> {
+  const spec = outerTensors(config).positions;
+  return {
+    positions: spec && (await source.read(spec.name, spec.shape)),
+    projectIn: await load(engine, config, source, "projectIn"),
+  };
+}
+
+/** What stands between the last block and the head. */
+export interface OutputWeights {
+  /** [D] both; the norm is left out where the model has none, and has weight 1 and bias 0 where it has no weights. */
+  norm?: { weight: F32; bias?: F32 };
+  /** [E, D]. */
+  projectOut?: F32;
+}
+
+/** In the current scope, or the caller's where there is none. */
+export function loadOutput(engine: Engine, config: ModelConfig, source: WeightSource): Promise<OutputWeights> {
+  return engine.scope(async () => {
+    const { hidden } = config;
+    const constant = (value: number) => engine.upload(new Float32Array(hidden).fill(value), [hidden], "f32");
+    const result: OutputWeights = { projectOut: await load(engine, config, source, "projectOut") };
+    if (config.finalNorm) {
+      const weight = (await load(engine, config, source, "finalNorm")) ?? constant(1);
+      const bias = (await load(engine, config, source, "finalNormBias")) ?? constant(0);
+      result.norm = config.norm === "rms" ? { weight } : { weight, bias };
+    }
+    return result;
+  });
+}
+
+/** The stream after the last block [.., D] -> what the head takes, [.., E]; in the current scope. */
+export function finishStream(engine: Engine, config: ModelConfig, weights: OutputWeights, hidden: F32): F32 {
+  return engine.scope(() => {
+    let x = hidden;
+    if (weights.norm) {
+      const { weight, bias } = weights.norm;
+      x = bias ? engine.layerNorm(x, weight, bias, config.epsilon) : engine.rmsNorm(x, weight, config.epsilon);
+    }
+    return weights.projectOut ? project(engine, x, weights.projectOut) : x === hidden ? engine.copy(x) : x;
+  });
+}
+
+/** [.., I] times [O, I] -> [.., O]. */
+function project(engine: Engine, x: F32, weight: F32): F32 {
+  const [rows, columns] = weight.shape;
+  const product = engine.matmul(engine.view(x, [x.size / columns, columns]), weight, { transposeB: true });
+  return engine.view(product, [...x.shape.slice(0, -1), rows]);
+}
+
+/**
+ * The stream before the first block for tokens [B][T] at positions start, start + 1, ..: [B, T, D], from a table in the engine
+ * or on the host; in the current scope. Throws "usage" for tokens beyond learned positions.
+ */
+export function embedTokens(
+  engine: Engine,
+  config: ModelConfig,
+  table: F32 | Float32Array,
+  input: InputWeights,
+  tokens: TokenRows,
+  start = 0,
+): F32 {
   const { ids, shape } = packTokens(tokens, config.vocabulary);
-  if (!(table instanceof Float32Array)) {
-    return engine.scope(() => engine.gatherRows(table, engine.upload(ids, shape, "i32")));
+  return engine.scope(() => {
+    let x: F32; // [B, T, E]
+    if (table instanceof Float32Array) {
+      x = engine.upload(takeRows(table, config.embeddingWidth, ids), [...shape, config.embeddingWidth], "f32");
+    } else {
+      x = engine.gatherRows(table, engine.upload(ids, shape, "i32"));
+    }
+    if (input.projectIn) x = project(engine, x, input.projectIn);
+    if (!input.positions) return x;
+    const places = takeRows(input.positions, config.hidden, learnedPlaces(config, shape, start));
+    return engine.add(x, engine.upload(places, x.shape, "f32"));
+  });
+}
+
+/** Row of the table of learned positions for each token. */
+function learnedPlaces(config: ModelConfig, [batch, length]: [number, number], start: number): Int32Array {
+  if (start + length > config.contextLength) {
+    throw usageError(
+      `the model has learned ${config.contextLength} positions, got tokens up to position ${start + length}`,
+      "use shorter texts or windows",
+    );
   }
-  const width = config.hidden;
-  const rows = new Float32Array(ids.length * width);
-  for (const [position, id] of ids.entries()) {
-    rows.set(table.subarray(id * width, (id + 1) * width), position * width);
-  }
-  return engine.upload(rows, [...shape, width], "f32");
+  const { positionOffset = 0 } = findFamily(config.family);
+  return Int32Array.from({ length: batch * length }, (_, at) => positionOffset + start + (at % length));
+}
+
+function takeRows(table: Float32Array, width: number, rows: Int32Array): Float32Array {
+  const taken = new Float32Array(rows.length * width);
+  for (const [at, row] of rows.entries()) taken.set(table.subarray(row * width, (row + 1) * width), at * width);
+  return taken;
 }

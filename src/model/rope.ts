@@ -1,5 +1,5 @@
 import type { Engine } from "../engine/engine.js";
-import type { F32 } from "../tensor/index.js";
+import { bf16ToF32, type F32, f32ToBF16 } from "../tensor/index.js";
 import type { ModelConfig } from "./config.js";
 import type { RopeConfig } from "./rope-config.js";
 
@@ -36,9 +36,12 @@ export function rotaryFrequencies(rope: RopeConfig, size: number): Float64Array 
   });
 }
 
-/** Tables for positions 0 .. positions - 1, computed in f64 and rounded once; in the current scope. */
+/**
+ * Tables for positions 0 .. positions - 1, computed in f64 and rounded once; in the current scope. Without pairs where the
+ * model's positions are not rotary.
+ */
 export function createRopeTables(engine: Engine, config: ModelConfig, positions: number): RopeTables {
-  const frequencies = rotaryFrequencies(config.rope, config.headSize);
+  const frequencies = config.rope ? rotaryFrequencies(config.rope, config.headSize) : new Float64Array(0);
   const pairs = frequencies.length;
   const cos = new Float32Array(positions * pairs);
   const sin = new Float32Array(positions * pairs);
@@ -60,4 +63,16 @@ export function createRopeTables(engine: Engine, config: ModelConfig, positions:
 export function disposeRopeTables(tables: RopeTables): void {
   tables.cos.dispose();
   tables.sin.dispose();
+}
+
+/**
+ * Slopes of ALiBi (arXiv 2108.12409), [heads]: 2^(-8 h / heads) for h = 1 .. heads; where that is no power of two, those of
+ * the next lower one and then every other of the next higher. Rounded to bf16, as transformers has them.
+ */
+export function alibiSlopes(heads: number): Float32Array {
+  const lower = 2 ** Math.floor(Math.log2(heads));
+  const slopes = Float32Array.from({ length: heads }, (_, head) =>
+    head < lower ? 2 ** ((-8 * (head + 1)) / lower) : 2 ** ((-4 * (2 * (head - lower) + 1)) / lower),
+  );
+  return slopes.map((slope) => bf16ToF32(f32ToBF16(Float32Array.of(slope)))[0]);
 }

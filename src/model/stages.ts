@@ -1,12 +1,15 @@
-import type { Engine } from "../engine/engine.js";
+import type { AttentionOptions, Engine } from "../engine/engine.js";
 import type { F32 } from "../tensor/index.js";
 import type { ActivationScheme } from "./activation-scheme.js";
 import type { BlockState, BlockWeights, LinearWeights, Stage } from "./block.js";
 import { appendToCache, type LayerCache } from "./cache.js";
 import type { ModelConfig } from "./config.js";
-import { findFamily } from "./families/index.js";
-import type { LinearSlot, VectorSlot } from "./family.js";
-import type { RopeTables } from "./rope.js";
+import { blockSpec } from "./families/index.js";
+import type { LinearSlot, NormSlot, StageSpec } from "./family.js";
+import { fusedHeads } from "./heads.js";
+import { alibiSlopes, type RopeTables } from "./rope.js";
+
+type SpecOf<Kind extends StageSpec["kind"]> = Extract<StageSpec, { kind: Kind }>;
 
 /** Where a block stands: all it needs besides its weights and the hidden state. */
 export interface BlockContext {
@@ -14,7 +17,7 @@ export interface BlockContext {
   config: ModelConfig;
   /** Index of the block. */
   layer: number;
-  /** Must cover positions 0 .. start + T - 1. */
+  /** Must cover positions 0 .. start + T - 1 where positions are rotary. */
   rope: RopeTables;
   /** Position of the first token. */
   start: number;
@@ -26,14 +29,15 @@ export interface BlockContext {
 
 /** The stages of a block in order; running them one after the other is the block. */
 export function blockStages(context: BlockContext, weights: BlockWeights): Stage[] {
-  return findFamily(context.config.family).stages.map((stage) => {
+  return blockSpec(context.config).stages.map((stage) => {
     switch (stage.kind) {
       case "attention":
-        return attentionStage(context, weights, stage.norm);
+        return attentionStage(context, weights, stage);
       case "gated":
-        return gatedStage(context, weights, stage.norm);
+      case "plain":
+        return mlpStage(context, weights, stage);
       case "residual":
-        return residualStage(context, weights, stage.slots[0]);
+        return residualStage(context, weights, stage);
       default:
         return stage satisfies never;
     }
@@ -47,8 +51,8 @@ export function forwardBlock(context: BlockContext, weights: BlockWeights, hidde
     let state: BlockState = { hidden };
     for (const stage of blockStages(context, weights)) {
       const next = engine.scope(() => stage.advance(state, stage.input(state)));
-      if (state.carry !== next.carry) state.carry?.dispose();
-      if (state.hidden !== hidden && state.hidden !== next.hidden) state.hidden.dispose();
+      const kept = [hidden, next.hidden, next.carry, next.origin];
+      for (const old of [state.hidden, state.carry, state.origin]) if (!kept.includes(old)) old?.dispose();
       state = next;
     }
     return state.hidden;
@@ -70,39 +74,50 @@ function quantized(context: BlockContext, x: F32, kind: "input" | "query" | "key
   return bits === undefined ? x : context.engine.fakeQuantizeRows(x, bits, context.activations?.symmetric);
 }
 
-/** RMSNorm of the stream, as rows: [B, T, D] -> [B*T, D]. */
-function normedRows(context: BlockContext, weights: BlockWeights, norm: VectorSlot, hidden: F32): F32 {
+/** The norm of a slot over the last axis. */
+function normalized(context: BlockContext, weights: BlockWeights, slot: NormSlot, x: F32): F32 {
   const { engine, config } = context;
+  const weight = weights.vectors[slot];
+  return config.norm === "rms"
+    ? engine.rmsNorm(x, weight, config.epsilon)
+    : engine.layerNorm(x, weight, weights.vectors[`${slot}Bias`], config.epsilon);
+}
+
+/** The stream, normed where there is a norm, as rows: [B, T, D] -> [B*T, D]. */
+function rowsOf(context: BlockContext, weights: BlockWeights, norm: NormSlot | undefined, hidden: F32): F32 {
+  const { engine } = context;
   const [batch, length, width] = hidden.shape;
   return engine.scope(() =>
-    engine.view(engine.rmsNorm(hidden, weights.vectors[norm], config.epsilon), [batch * length, width]),
+    engine.view(norm ? normalized(context, weights, norm, hidden) : hidden, [batch * length, width]),
   );
 }
 
-function attentionStage(context: BlockContext, weights: BlockWeights, norm: VectorSlot): Stage {
+function attentionStage(context: BlockContext, weights: BlockWeights, spec: SpecOf<"attention">): Stage {
   const { engine, config, rope, start, cache } = context;
-  const { heads, keyValueHeads, headSize } = config;
+  const { heads, headSize } = config;
   return {
-    slots: ["query", "key", "value"],
-    input: ({ hidden }) => normedRows(context, weights, norm, hidden),
+    slots: [...spec.slots],
+    input: ({ hidden }) => rowsOf(context, weights, spec.norm, hidden),
     advance: ({ hidden }, input) =>
       engine.scope(() => {
         const [batch, length] = hidden.shape;
-        const x = quantized(context, input, "input");
-        // [B*T, I] -> [B, T, count, d]
-        const split = (slot: LinearSlot, count: number) =>
-          engine.view(applyLinear(engine, x, weights.linears[slot]), [batch, length, count, headSize]);
-        const rotated = (slot: "query" | "key", count: number, headNorm: VectorSlot) =>
+        const parts = splitHeads(context, weights, quantized(context, input, "input"), [batch, length]);
+        const placed = (slot: "query" | "key") =>
           engine.scope(() => {
-            const plain = split(slot, count);
-            const weight = weights.vectors[headNorm];
-            const normed = config.queryKeyNorm ? engine.rmsNorm(plain, weight, config.epsilon) : plain;
-            return quantized(context, engine.rope(normed, rope.cos, rope.sin, start), slot);
+            let x = parts[slot]();
+            if (config.queryKeyNorm) x = normalized(context, weights, `${slot}Norm`, x);
+            if (config.positions === "rotary") x = engine.rope(x, rope.cos, rope.sin, start);
+            return quantized(context, x, slot);
           });
-        const query = rotated("query", heads, "queryNorm"); // [B, T, H, d]
-        const key = rotated("key", keyValueHeads, "keyNorm"); // [B, T, K, d]
-        const value = quantized(context, split("value", keyValueHeads), "value");
-        const options = { scale: 1 / Math.sqrt(headSize), window: config.slidingWindow[context.layer] };
+        const query = placed("query"); // [B, T, H, d]
+        const key = placed("key"); // [B, T, K, d]
+        const value = quantized(context, parts.value(), "value");
+        const scale = 1 / Math.sqrt(headSize);
+        const options: AttentionOptions = { scale, window: config.slidingWindow[context.layer] };
+        if (config.positions === "alibi") {
+          const slopes = alibiSlopes(heads).map((slope) => slope * scale); // Falcon scales scores and bias alike
+          options.slopes = engine.upload(slopes, [heads], "f32");
+        }
         let mixed: F32; // [B, T, H, d]
         if (cache) {
           appendToCache(engine, cache, key, value, start);
@@ -115,23 +130,55 @@ function attentionStage(context: BlockContext, weights: BlockWeights, norm: Vect
   };
 }
 
-function gatedStage(context: BlockContext, weights: BlockWeights, norm: VectorSlot): Stage {
-  const { engine } = context;
+/** Query [B, T, H, d], key and value [B, T, K, d] of rows x [B*T, D], each when it is asked for. */
+function splitHeads(context: BlockContext, weights: BlockWeights, x: F32, [batch, length]: [number, number]) {
+  const { engine, config } = context;
+  const { heads, keyValueHeads, headSize } = config;
+  const fused = weights.linears.queryKeyValue;
+  if (!fused) {
+    const split = (slot: LinearSlot, count: number) => () =>
+      engine.view(applyLinear(engine, x, weights.linears[slot]), [batch, length, count, headSize]);
+    return { query: split("query", heads), key: split("key", keyValueHeads), value: split("value", keyValueHeads) };
+  }
+  const all = heads + 2 * keyValueHeads;
+  const table = engine.view(applyLinear(engine, x, fused), [batch * length * all, headSize]);
+  const places = fusedHeads(config);
+  const pick = (own: readonly number[]) => () => {
+    const indices = Int32Array.from({ length: batch * length * own.length }, (_, at) => {
+      return Math.floor(at / own.length) * all + own[at % own.length];
+    });
+    return engine.gatherRows(table, engine.upload(indices, [batch, length, own.length], "i32"));
+  };
+  return { query: pick(places.query), key: pick(places.key), value: pick(places.value) };
+}
+
+/** Gated: activation(gate) * up, [B*T, F]. Plain: activation(up). */
+function mlpStage(context: BlockContext, weights: BlockWeights, spec: SpecOf<"gated"> | SpecOf<"plain">): Stage {
+  const { engine, config } = context;
+  const source = ({ hidden, origin }: BlockState): F32 => {
+    if (spec.kind === "gated" || !spec.reads) return hidden;
+    if (!origin) throw new Error("the stage before kept no origin");
+    return origin;
+  };
   return {
-    slots: ["gate", "up"],
-    input: ({ hidden }) => normedRows(context, weights, norm, hidden),
+    slots: [...spec.slots],
+    input: (state) => rowsOf(context, weights, spec.norm, source(state)),
     advance: ({ hidden }, input) =>
       engine.scope(() => {
         const x = quantized(context, input, "input");
-        const gate = applyLinear(engine, x, weights.linears.gate); // [B*T, F]
-        const up = applyLinear(engine, x, weights.linears.up);
-        return { hidden, carry: engine.siluMultiply(gate, up) };
+        const up = () => applyLinear(engine, x, weights.linears.up);
+        if (spec.kind === "gated") {
+          const gate = applyLinear(engine, x, weights.linears.gate);
+          return { hidden, carry: engine.siluMultiply(gate, up()) };
+        }
+        return { hidden, carry: config.activation === "relu" ? engine.relu(up()) : engine.gelu(up()) };
       }),
   };
 }
 
-function residualStage(context: BlockContext, weights: BlockWeights, slot: LinearSlot): Stage {
+function residualStage(context: BlockContext, weights: BlockWeights, spec: SpecOf<"residual">): Stage {
   const { engine } = context;
+  const [slot] = spec.slots;
   return {
     slots: [slot],
     input: ({ carry }) => {
@@ -141,7 +188,10 @@ function residualStage(context: BlockContext, weights: BlockWeights, slot: Linea
     advance: ({ hidden }, input) =>
       engine.scope(() => {
         const update = applyLinear(engine, quantized(context, input, "input"), weights.linears[slot]); // [B*T, D]
-        return { hidden: engine.add(hidden, engine.view(update, hidden.shape)) };
+        const sum = engine.add(hidden, engine.view(update, hidden.shape));
+        const next: BlockState = { hidden: spec.norm ? normalized(context, weights, spec.norm, sum) : sum };
+        if (spec.keeps) next.origin = hidden;
+        return next;
       }),
   };
 }

@@ -1,8 +1,7 @@
 import { sizeOf } from "../tensor/index.js";
 import { blockLinears, blockVectors } from "./block.js";
 import type { ModelConfig } from "./config.js";
-import { embeddingName } from "./embedding.js";
-import { findFamily } from "./families/index.js";
+import { embeddingName, outerTensors } from "./embedding.js";
 import { checkShape, missingTensor, type WeightSource } from "./weights.js";
 
 /** A tensor that a model's configuration asks for, by full name. */
@@ -17,33 +16,32 @@ export function blockTensors(config: ModelConfig, index: number): TensorSpec[] {
     { name: `${name}.weight`, shape: [rows, columns] },
     ...(bias ? [{ name: `${name}.bias`, shape: [rows] }] : []),
   ]);
-  return [
-    ...linears,
-    ...blockVectors(config, index).map(({ name, size }) => ({ name: `${name}.weight`, shape: [size] })),
-  ];
+  const vectors = blockVectors(config, index).filter(({ absent }) => absent === undefined);
+  return [...linears, ...vectors.map(({ tensor, size }) => ({ name: tensor, shape: [size] }))];
 }
 
 /** Weights of one block; the same for every block. */
-export const blockParameters = (config: ModelConfig): number =>
-  blockTensors(config, 0).reduce((sum, { shape }) => sum + sizeOf(shape), 0);
+export const blockParameters = (config: ModelConfig): number => elements(blockTensors(config, 0));
+
+/** Weights of the embedding and the head, a tied head counted once. */
+export const tableParameters = (config: ModelConfig): number =>
+  (config.tieEmbeddings ? 1 : 2) * config.vocabulary * config.embeddingWidth;
 
 /** Weights of the whole model, a tied head counted once. */
-export function parameterCount(config: ModelConfig): number {
-  const tables = (config.tieEmbeddings ? 1 : 2) * config.vocabulary * config.hidden;
-  return tables + config.layers * blockParameters(config) + config.hidden;
-}
+export const parameterCount = (config: ModelConfig): number =>
+  elements(Object.values(outerTensors(config))) + config.layers * blockParameters(config);
+
+const elements = (specs: readonly TensorSpec[]): number => specs.reduce((sum, { shape }) => sum + sizeOf(shape), 0);
 
 /** Throws "format" at the first tensor that the source lacks or holds in another shape. Reads no values. */
 export function checkWeights(config: ModelConfig, source: WeightSource): void {
-  const { names } = findFamily(config.family);
   const check = ({ name, shape }: TensorSpec) => {
     const got = source.shape(name);
     if (got === undefined) throw missingTensor(name, "the checkpoint");
     checkShape(name, got, shape);
   };
-  const table = [config.vocabulary, config.hidden];
-  check({ name: embeddingName(config, source), shape: table });
+  const { embedding, ...others } = outerTensors(config);
+  if (embedding) check({ ...embedding, name: embeddingName(config, source) });
   for (let index = 0; index < config.layers; index++) blockTensors(config, index).forEach(check);
-  check({ name: `${names.finalNorm}.weight`, shape: [config.hidden] });
-  if (!config.tieEmbeddings) check({ name: `${names.head}.weight`, shape: table });
+  Object.values(others).forEach(check);
 }

@@ -1,8 +1,10 @@
 import { formatError, numericError } from "../errors.js";
 import type { TensorReader } from "../files/tensors.js";
+import type { ModelConfig } from "./config.js";
+import { FAMILIES, findFamily } from "./families/index.js";
 
 /**
- * Weights of a model as f32, by canonical Hugging Face name, with the `model.` prefix
+ * Weights of a model as f32, by canonical Hugging Face name, with the family's prefix
  * ("model.layers.0.self_attn.q_proj.weight"); the checkpoint may store them without it.
  */
 export interface WeightSource {
@@ -16,14 +18,22 @@ export interface WeightSource {
   read(name: string, shape: readonly number[]): Promise<Float32Array>;
 }
 
-const PREFIX = "model.";
+/** Prefixes of canonical names that a checkpoint may leave out, see `TensorNames.prefix`. */
+const PREFIXES = [...new Set(FAMILIES.map(({ names }) => names.prefix))];
 
-/** The key under which a checkpoint stores a canonical name: the name, or the name without `model.`. */
+/** The key under which a checkpoint stores a canonical name: the name, or the name without its prefix. */
 export function findKey(name: string, has: (key: string) => boolean): string | undefined {
   if (has(name)) return name;
-  if (!name.startsWith(PREFIX)) return undefined;
-  const bare = name.slice(PREFIX.length);
+  const prefix = PREFIXES.find((candidate) => name.startsWith(candidate));
+  if (prefix === undefined) return undefined;
+  const bare = name.slice(prefix.length);
   return has(bare) ? bare : undefined;
+}
+
+/** The canonical name of a key of a checkpoint. */
+export function canonicalName(config: ModelConfig, key: string): string {
+  const { prefix, head } = findFamily(config.family).names;
+  return key.startsWith(prefix) || key === head || key.startsWith(`${head}.`) ? key : `${prefix}${key}`;
 }
 
 /** Weights of a checkpoint that holds them as plain f32, f16 or bf16 tensors. */

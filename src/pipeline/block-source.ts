@@ -2,12 +2,13 @@ import type { Engine } from "../engine/engine.js";
 import type { ActivationScheme } from "../model/activation-scheme.js";
 import { loadBlock } from "../model/block.js";
 import type { ModelConfig } from "../model/config.js";
-import { embedTokens, readEmbedding } from "../model/embedding.js";
-import { findFamily } from "../model/families/index.js";
+import { embedTokens, type InputWeights, loadInput, readEmbedding } from "../model/embedding.js";
+import { stageSlots } from "../model/families/index.js";
 import { createRopeTables, type RopeTables } from "../model/rope.js";
 import { blockStages } from "../model/stages.js";
 import type { WeightSource } from "../model/weights.js";
 import type { BlockSource } from "./blocks.js";
+import type { TrainingSource } from "./training.js";
 
 /** Blocks of a model for the block loop. `close` frees the rotary tables that it keeps. */
 export function modelBlocks(
@@ -16,8 +17,9 @@ export function modelBlocks(
   source: WeightSource,
   windows: Int32Array[],
   activations?: ActivationScheme,
-): BlockSource & { close(): void } {
+): BlockSource & TrainingSource & { close(): void } {
   let table: Float32Array | undefined;
+  let input: InputWeights | undefined;
   let rope: RopeTables | undefined;
   const positions = windows.reduce((longest, window) => Math.max(longest, window.length), 1);
   const tables = (): RopeTables => {
@@ -28,19 +30,36 @@ export function modelBlocks(
     }
     return rope;
   };
+  const forgetInput = (): void => {
+    input?.projectIn?.dispose();
+    table = input = undefined;
+  };
   return {
     blocks: config.layers,
-    stageSlots: findFamily(config.family).stages.map(({ slots }) => [...slots]),
+    stageSlots: stageSlots(config),
     load: (block) => loadBlock(engine, config, source, block),
     stages: (block, weights) =>
       blockStages({ engine, config, layer: block, rope: tables(), start: 0, activations }, weights),
+    context: (block, running, scheme) => ({
+      engine: running,
+      config,
+      layer: block,
+      rope: tables(),
+      start: 0,
+      activations: scheme,
+    }),
     async embed(window) {
       table ??= await readEmbedding(config, source);
-      const hidden = embedTokens(engine, config, table, [windows[window]]);
-      if (window === windows.length - 1) table = undefined; // the last window: the table is not needed again
+      if (!input) {
+        input = await loadInput(engine, config, source);
+        if (input.projectIn) engine.keep(input.projectIn);
+      }
+      const hidden = embedTokens(engine, config, table, input, [windows[window]]);
+      if (window === windows.length - 1) forgetInput(); // the last window: not needed again
       return hidden;
     },
     close() {
+      forgetInput();
       rope?.cos.dispose();
       rope?.sin.dispose();
       rope = undefined;

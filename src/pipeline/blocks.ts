@@ -51,26 +51,35 @@ export interface BlockLoopOptions {
   signal?: AbortSignal;
 }
 
-/** Calibration activations of one stream, between stages. Carries are held as f16, hidden states as f32. */
+/** The parts of a state that are there beside the hidden one. */
+type Parts = { carry: boolean; origin: boolean };
+const HIDDEN_ONLY: Parts = { carry: false, origin: false };
+
+/** Calibration activations of one stream, between stages. Carries are held as f16, the residual stream as f32. */
 class Stream {
   private readonly hidden: ActivationStore;
   private readonly carry: ActivationStore;
+  private readonly origin: ActivationStore;
 
   constructor(engine: Engine, windows: number, budget: ActivationBudget) {
     this.hidden = new ActivationStore(engine, windows, "f32", budget);
     this.carry = new ActivationStore(engine, windows, "f16", budget);
+    this.origin = new ActivationStore(engine, windows, "f32", budget);
   }
 
-  async load(window: number, withCarry: boolean): Promise<BlockState> {
-    const hidden = await this.hidden.get(window);
-    return withCarry ? { hidden, carry: await this.carry.get(window) } : { hidden };
+  async load(window: number, parts: Parts): Promise<BlockState> {
+    const state: BlockState = { hidden: await this.hidden.get(window) };
+    if (parts.carry) state.carry = await this.carry.get(window);
+    if (parts.origin) state.origin = await this.origin.get(window);
+    return state;
   }
 
-  /** Stores what changed. Returns true when there is a carry. */
-  async save(window: number, before: BlockState, after: BlockState): Promise<boolean> {
+  /** Stores what changed. Returns which parts there are. */
+  async save(window: number, before: BlockState, after: BlockState): Promise<Parts> {
     if (after.hidden !== before.hidden) await this.hidden.put(window, after.hidden);
     if (after.carry && after.carry !== before.carry) await this.carry.put(window, after.carry);
-    return after.carry !== undefined;
+    if (after.origin && after.origin !== before.origin) await this.origin.put(window, after.origin);
+    return { carry: after.carry !== undefined, origin: after.origin !== undefined };
   }
 
   async start(window: number, hidden: BlockState["hidden"]): Promise<void> {
@@ -80,6 +89,7 @@ class Stream {
   async close(): Promise<void> {
     await this.hidden.close();
     await this.carry.close();
+    await this.origin.close();
   }
 }
 
@@ -135,7 +145,7 @@ async function fullPrecisionBlock(
     for (let window = 0; window < windows; window++) {
       await breathe(signal);
       await engine.scope(async () => {
-        const before = await stream.load(window, false);
+        const before = await stream.load(window, HIDDEN_ONLY);
         let state = before;
         for (const [index, stage] of stages.entries()) {
           if (isLast && !needed.slice(index).some(Boolean)) break;
@@ -178,8 +188,8 @@ async function quantizedBlock(
   // the full stream keeps the weights of the checkpoint while `weights` are replaced
   const fullStages = full && source.stages(block, { linears: { ...weights.linears }, vectors: weights.vectors });
   const isLast = block === source.blocks - 1;
-  let mainCarry = false;
-  let fullCarry = false;
+  let mainParts = HIDDEN_ONLY;
+  let fullParts = HIDDEN_ONLY;
   for (const [index, stage] of [...stages, undefined].entries()) {
     if (stage === undefined && isLast) break;
     const needed = stage?.slots.some((slot) => work.needsStatistics(block, slot)) ?? false;
@@ -188,28 +198,28 @@ async function quantizedBlock(
     const decoded = await engine.scope(async () => {
       let accumulator: StatisticsAccumulator | undefined;
       if (stage && needed) accumulator = createStatistics(engine, inputColumns(weights, stage), corrected);
-      let nextMainCarry = false;
-      let nextFullCarry = false;
+      let nextMain = HIDDEN_ONLY;
+      let nextFull = HIDDEN_ONLY;
       for (let window = 0; window < windows; window++) {
         await breathe(signal);
         if (index === 0 && !needed) break; // nothing to advance, nothing to measure
         await engine.scope(async () => {
-          const before = await main.load(window, mainCarry);
+          const before = await main.load(window, mainParts);
           const state = index > 0 ? advance(stages[index - 1], before) : before;
-          nextMainCarry = await main.save(window, before, state);
+          nextMain = await main.save(window, before, state);
           let fullInput: F32 | undefined;
           if (full && fullStages && window < options.correctionWindows) {
-            const beforeFull = await full.load(window, fullCarry);
+            const beforeFull = await full.load(window, fullParts);
             const fullState = index > 0 ? advance(fullStages[index - 1], beforeFull) : beforeFull;
-            nextFullCarry = await full.save(window, beforeFull, fullState);
+            nextFull = await full.save(window, beforeFull, fullState);
             if (accumulator && corrected) fullInput = fullStages[index].input(fullState);
           }
           if (accumulator && stage) accumulate(engine, accumulator, stage.input(state), fullInput);
         });
         work.onWindow(block, stage?.slots ?? [], window);
       }
-      mainCarry = nextMainCarry;
-      fullCarry = nextFullCarry;
+      mainParts = nextMain;
+      fullParts = nextFull;
       if (!stage) return {};
       const statistics = accumulator && (await finishStatistics(engine, accumulator, whereOf(block, stage)));
       return work.quantizeStage(block, stage.slots, weights, statistics);

@@ -1,9 +1,9 @@
 import type { Engine } from "../engine/engine.js";
 import type { ModelConfig } from "../model/config.js";
-import { findFamily } from "../model/families/index.js";
+import { stageSlots as slotsOf } from "../model/families/index.js";
 import { blockParameters } from "../model/tensors.js";
 import { createRandom } from "../random.js";
-import { needsCorrection, needsStatistics } from "./methods.js";
+import { isTrained, needsCalibration, needsCorrection } from "./methods.js";
 import type { PlannedLinear } from "./plan.js";
 import type { Recipe } from "./recipe.js";
 
@@ -12,6 +12,8 @@ import type { Recipe } from "./recipe.js";
 export interface JobCost {
   /** Floating-point operations of a pass of one window: the stage before `slots`, and measuring their inputs. */
   pass(slots: readonly string[]): number;
+  /** Operations of one training step on a window, forward and backward; 0 where nothing is trained. */
+  step: number;
   /** Operations of the whole job, finished linears left out. */
   total: number;
 }
@@ -29,6 +31,7 @@ export function jobCost(
   const blocks = Math.max(0, ...planned.map(({ block }) => block + 1));
   const share = correctionShare(planned, recipe);
   const forward = first.reduce((sum, { spec }) => sum + 2 * length * spec.rows * spec.columns, 0);
+  if (isTrained(planned)) return trainingCost(planned, recipe, windows, forward, isFinished);
   const full = recipe.propagate === "full";
   const passes = full ? [stageSlots.flat()] : [...stageSlots, []];
   const measure = (slots: readonly string[]) =>
@@ -41,7 +44,27 @@ export function jobCost(
   const linears = planned
     .filter(({ spec }) => !isFinished(spec.name))
     .reduce((sum, { operations }) => sum + operations, 0);
-  return { pass, total: perBlock * blocks + linears };
+  return { pass, step: 0, total: perBlock * blocks + linears };
+}
+
+/** A step is three forward passes (one forward, two backward); the rest passes through a block some twelve times. */
+function trainingCost(
+  planned: PlannedLinear[],
+  recipe: Recipe,
+  windows: number,
+  forward: number,
+  isFinished: (name: string) => boolean,
+): JobCost {
+  const blocks = new Set(planned.map(({ block }) => block));
+  const open = new Set(planned.filter(({ spec }) => !isFinished(spec.name)).map(({ block }) => block));
+  const epochs = recipe.epochs + (recipe.train === "clip" ? 0 : recipe.tuneEpochs);
+  const linears = planned.filter(({ block }) => open.has(block)).reduce((sum, { operations }) => sum + operations, 0);
+  const step = 3 * forward;
+  return {
+    pass: () => 2 * forward,
+    step,
+    total: blocks.size * windows * 4 * forward + open.size * epochs * windows * step + linears,
+  };
 }
 
 /** Share of the windows on which the full-precision stream runs beside the quantized one. */
@@ -57,6 +80,9 @@ export interface JobEstimate {
   blockBytes: number;
 }
 
+/** f32 copies of a block's weights that training it takes, activations of a window included. */
+const TRAINING_WEIGHTS = 12;
+
 /** Time and memory that a job will take on this engine; times a few matrix products to know its speed. */
 export async function estimateJob(
   engine: Engine,
@@ -65,21 +91,26 @@ export async function estimateJob(
   recipe: Recipe,
   activationMemory = Number.POSITIVE_INFINITY,
 ): Promise<JobEstimate> {
-  const statistics = planned.some(({ plan }) => needsStatistics(plan));
-  const stageSlots = findFamily(config.family).stages.map(({ slots }) => [...slots]);
-  const windows = statistics ? recipe.samples : 0;
+  const calibrated = planned.some(({ plan }) => needsCalibration(plan));
+  const stageSlots = slotsOf(config);
+  const windows = calibrated ? recipe.samples : 0;
   const { total } = jobCost(planned, stageSlots, recipe, windows, recipe.window);
   const tokens = windows * recipe.window;
   const widest = Math.max(config.hidden, config.heads * config.headSize, config.mlp);
+  const trained = isTrained(planned);
   const streams = 1 + correctionShare(planned, recipe);
   // hidden states as f32; between stages of the quantized stream the wider carry, as f16
   const carried = recipe.propagate === "quantized" ? 2 * widest : 0;
-  const activationBytes = tokens * streams * (4 * config.hidden + carried);
+  // training: both streams and the targets, as f16
+  const activationBytes = tokens * (trained ? 6 * config.hidden : streams * (4 * config.hidden + carried));
   const weights = 4 * blockParameters(config);
   const working = 8 * widest * widest * 2 + 8 * recipe.window * widest * 4;
   return {
     seconds: total / (await measureSpeed(engine)),
-    memoryBytes: weights * (streams > 1 ? 3 : 2) + working + Math.min(activationBytes, activationMemory),
+    memoryBytes:
+      weights * (trained ? TRAINING_WEIGHTS : streams > 1 ? 3 : 2) +
+      working +
+      Math.min(activationBytes, activationMemory),
     activationBytes,
     blockBytes: weights,
   };

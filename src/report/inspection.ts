@@ -1,8 +1,9 @@
 import type { CheckpointModel } from "../checkpoint/open.js";
 import { isObject, type JsonObject } from "../files/json.js";
 import { blockLinears } from "../model/block.js";
-import { parameterCount } from "../model/tensors.js";
-import { findKey } from "../model/weights.js";
+import { findFamily } from "../model/families/index.js";
+import { parameterCount, tableParameters } from "../model/tensors.js";
+import { canonicalName, findKey } from "../model/weights.js";
 import type { RecordShape } from "../quant/bits.js";
 
 /** One linear of the blocks as it is stored. */
@@ -84,8 +85,10 @@ export async function inspectCheckpoint(checkpoint: CheckpointModel): Promise<In
   const weights = linears.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
   const bits = linears.reduce((sum, linear) => sum + linear.bitsPerWeight * linear.rows * linear.columns, 0);
   const parameters = parameterCount(model);
-  const tables = (model.tieEmbeddings ? 1 : 2) * model.vocabulary * model.hidden;
-  const isTable = (name: string) => /(^|\.)(embed_tokens|lm_head)\./.test(name);
+  const tables = tableParameters(model);
+  const { names } = findFamily(model.family);
+  const isTable = (name: string) =>
+    [names.embedding, names.head].some((table) => canonicalName(model, name).startsWith(`${table}.`));
   const allBits = sumBits(checkpoint, () => true);
   const fileBytes = await weightFileBytes(checkpoint);
   return {
