@@ -80,3 +80,6 @@ export const EVALUATION = {
 
 /** The SIMD exp of the wasm kernels, with one division and one product behind it. */
 export const EXP_RELATIVE = 3e-7;
+
+/** A gradient rule in f32 against central differences of the operation in f64; times the largest expected value. */
+export const AUTOGRAD_RULES = 2e-5;

@@ -5,7 +5,7 @@ import { BitwrightError, usageError } from "../errors.js";
 import { estimateJob, type JobEstimate } from "../pipeline/estimate.js";
 import type { OnEvent } from "../pipeline/events.js";
 import { fitRecipe, planOf, type QuantizeResult, quantize } from "../pipeline/job.js";
-import { needsStatistics } from "../pipeline/methods.js";
+import { needsCalibration } from "../pipeline/methods.js";
 import { type PlannedLinear, type PlanTotals, planTotals } from "../pipeline/plan.js";
 import { type Recipe, type RecipeInput, resolveRecipe } from "../pipeline/recipe.js";
 import type { RecordLayout } from "../quant/bits.js";
@@ -41,7 +41,7 @@ export async function prepareJob(
   const folder = await openFolder(path);
   const model = await openCheckpointModel(folder);
   try {
-    const needed = planOf(model.model, words).some(({ plan }) => needsStatistics(plan));
+    const needed = planOf(model.model, words).some(({ plan }) => needsCalibration(plan));
     let read: PreparedJob["calibration"];
     if (needed) {
       const { name, text } = await readText(calibration);

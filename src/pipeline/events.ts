@@ -33,6 +33,19 @@ export type QuantizeEvent =
   /** Calibration windows that passed through a stage. `slots` names the linears whose inputs are being measured. */
   | { type: "pass"; block: number; slots: string[]; window: number; windows: number }
   | LinearDone
+  /** An epoch of a block's training: mean squared error over it, and before the first step. */
+  | { type: "epoch"; block: number; stage: string; epoch: number; epochs: number; loss: number; startLoss: number }
+  /** A block's training is over. `improved` false: it did not beat the start, which was kept. */
+  | {
+      type: "trained";
+      block: number;
+      stage: string;
+      startLoss: number;
+      loss: number;
+      improved: boolean;
+      skippedSteps: number;
+      steps: number;
+    }
   | { type: "kept"; block: number; name: string }
   /** Whole job: share done (0-1) and the estimate of the time left. */
   | { type: "progress"; fraction: number; elapsedSeconds: number; remainingSeconds: number }

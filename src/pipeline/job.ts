@@ -12,10 +12,10 @@ import type { SpillFile } from "./activations.js";
 import { modelBlocks } from "./block-source.js";
 import type { LinearDone, OnEvent } from "./events.js";
 import { type Journal, memoryJournal } from "./journal.js";
-import { needsStatistics } from "./methods.js";
+import { needsCalibration } from "./methods.js";
 import { type PlannedLinear, planModel } from "./plan.js";
 import { quantizeBlocks } from "./quantize.js";
-import { DEFAULT_RECIPE, type Recipe, type RecipeInput, resolveRecipe } from "./recipe.js";
+import { activationsOf, DEFAULT_RECIPE, type Recipe, type RecipeInput, resolveRecipe } from "./recipe.js";
 
 export interface QuantizeOptions {
   engine: Engine;
@@ -108,7 +108,7 @@ export async function quantize(
     if (planned.every(({ plan }) => plan.method === "keep")) {
       throw usageError("the recipe keeps every linear as it is", "remove a `keep` from its overrides");
     }
-    const windows = planned.some(({ plan }) => needsStatistics(plan)) ? calibrationWindows(recipe, options) : [];
+    const windows = planned.some(({ plan }) => needsCalibration(plan)) ? calibrationWindows(recipe, options) : [];
     const source = modelBlocks(engine, model.model, model.weights, windows);
     try {
       const outcome = await quantizeBlocks({
@@ -116,6 +116,7 @@ export async function quantize(
         modelName: model.folder.name,
         modelIdentity: await modelIdentity(model),
         source,
+        model: model.model,
         planned,
         recipe,
         windows,
@@ -179,6 +180,8 @@ async function write(
     output: options.output,
     names: planned.filter(({ plan }) => plan.method !== "keep").map(({ spec }) => spec.name),
     record: outcome.record,
+    vectors: outcome.vectors,
+    activations: activationsOf(recipe),
     layout: options.layout,
     maxShardBytes: options.maxShardBytes,
     signal: options.signal,

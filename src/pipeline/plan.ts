@@ -3,7 +3,8 @@ import type { LinearSpec } from "../model/block.js";
 import { type RecordLayout, type RecordShape, shapeBits } from "../quant/bits.js";
 import type { VptqScheme } from "../quant/vptq/scheme.js";
 import { checkCodebooksFit, planSegments } from "../quant/vptq/segments.js";
-import { type LinearPlan, matches, planFor, type Recipe } from "./recipe.js";
+import { isTrained } from "./methods.js";
+import { activationsOf, type LinearPlan, matches, planFor, type Recipe } from "./recipe.js";
 
 // What a job will do before it does it: per linear the bits and the work, in total the memory. Nothing here touches weights.
 
@@ -45,7 +46,8 @@ function plannedShape({ rows, columns, bias }: LinearSpec, plan: Exclude<LinearP
 }
 
 /** The published VPTQ layout where it holds every record (see `accepts` in checkpoint/vptq.ts), else our own. */
-export function plannedLayout(planned: { spec: LinearSpec; plan: LinearPlan }[]): RecordLayout {
+export function plannedLayout(planned: { spec: LinearSpec; plan: LinearPlan }[], recipe: Recipe): RecordLayout {
+  if (activationsOf(recipe)) return "bitwright";
   const fits = planned.every(
     ({ spec, plan }) => plan.method === "keep" || (plan.method === "vptq" && isPublished(spec, plan.scheme)),
   );
@@ -64,6 +66,7 @@ function plannedOperations(rows: number, columns: number, plan: LinearPlan): num
   const sweep = 2 * rows * columns * columns;
   const factor = columns ** 3;
   if (plan.method === "keep") return 0;
+  if (plan.method === "omniquant") return 40 * rows * columns; // its training is counted by the block
   if (plan.method !== "vptq") return plan.method === "rtn" ? 20 * rows * columns : sweep + factor;
   const { scheme } = plan;
   const pairs = rows * columns * scheme.codebook * 3;
@@ -76,7 +79,12 @@ function plannedOperations(rows: number, columns: number, plan: LinearPlan): num
  */
 export function planModel(blocks: LinearSpec[][], recipe: Recipe, wanted?: RecordLayout): PlannedLinear[] {
   const planned: PlannedLinear[] = [];
-  const layout = wanted ?? plannedLayout(blocks.flat().map((spec) => ({ spec, plan: planFor(recipe, spec.name) })));
+  const layout =
+    wanted ??
+    plannedLayout(
+      blocks.flat().map((spec) => ({ spec, plan: planFor(recipe, spec.name) })),
+      recipe,
+    );
   const unmatched = new Set(recipe.overrides.map((override) => override.match));
   for (const [block, specs] of blocks.entries()) {
     for (const spec of specs) {
@@ -91,6 +99,13 @@ export function planModel(blocks: LinearSpec[][], recipe: Recipe, wanted?: Recor
       });
       if (plan.method === "vptq") checkCodebooksFit(planSegments(columns, plan.scheme), rows, spec.name);
     }
+  }
+  const mixed = isTrained(planned) && planned.find(({ plan }) => plan.method !== "omniquant" && plan.method !== "keep");
+  if (mixed) {
+    throw usageError(
+      `omniquant trains whole blocks, but ${mixed.spec.name} is to be quantized by ${mixed.plan.method}`,
+      "give all linears the method omniquant, other bits or groups where wanted, or keep some as they are",
+    );
   }
   for (const override of recipe.overrides) {
     if (planned.some(({ spec }) => matches(override.match, spec.name))) unmatched.delete(override.match);

@@ -1,20 +1,22 @@
 import type { Engine } from "../engine/engine.js";
 import { sha256 } from "../hash.js";
+import type { ModelConfig } from "../model/config.js";
 import { bitsPerWeight, type RecordLayout } from "../quant/bits.js";
 import { dequantize } from "../quant/dequantize.js";
-import type { LinearMetrics } from "../quant/method.js";
 import type { QuantizedRecord } from "../quant/record.js";
 import { breathe } from "../turns.js";
 import { ActivationBudget, type SpillFile } from "./activations.js";
 import { type BlockSource, runBlocks } from "./blocks.js";
-import { correctionShare, jobCost } from "./estimate.js";
+import { correctionShare, type JobCost, jobCost } from "./estimate.js";
 import type { LinearDone, OnEvent } from "./events.js";
 import { type JobIdentity, type Journal, openJob } from "./journal.js";
-import { needsStatistics, quantizeLinear } from "./methods.js";
+import { isTrained, needsStatistics, quantizeLinear } from "./methods.js";
 import { type PlannedLinear, plannedLayout, planTotals } from "./plan.js";
 import { Progress } from "./progress.js";
+import { quantizeByTraining } from "./quantize-trained.js";
 import type { Recipe } from "./recipe.js";
-import { decodeUnit, encodeUnit } from "./units.js";
+import type { TrainingSource } from "./training.js";
+import { decodeUnit, encodeUnit, type Unit } from "./units.js";
 
 const JOURNAL_VERSION = 1;
 
@@ -24,7 +26,9 @@ export interface QuantizeJob {
   modelName: string;
   /** Hash of what the model is: configuration, tensor table, sizes. */
   modelIdentity: string;
-  source: BlockSource;
+  source: BlockSource & TrainingSource;
+  /** Of the model: full names of a block's vectors, the checkpoint's number type. */
+  model: ModelConfig;
   planned: PlannedLinear[];
   recipe: Recipe;
   /** Calibration windows; none where no method needs statistics. */
@@ -43,6 +47,8 @@ export interface QuantizeJob {
 export interface QuantizeOutcome {
   /** In the model's order. */
   linears: LinearDone[];
+  /** Vectors that a method changed, by full tensor name. */
+  vectors: ReadonlyMap<string, Float32Array>;
   /** Reads a finished record back from the journal. */
   record(name: string): Promise<QuantizedRecord>;
   bitsPerWeight: number;
@@ -51,73 +57,104 @@ export interface QuantizeOutcome {
   spilledBytes: number;
 }
 
+/** A job under way: what its loops tell and keep. */
+export interface JobRun extends QuantizeJob {
+  emit: OnEvent;
+  budget: ActivationBudget;
+  cost: JobCost;
+  /** Names of the linears that an earlier run finished. */
+  finished: ReadonlySet<string>;
+  bySlot: ReadonlyMap<string, PlannedLinear>;
+  /** So many operations of the whole job are done. */
+  advance(operations: number): void;
+  /** A linear is done: its record is in the journal. */
+  finish(linear: PlannedLinear, unit: Omit<Unit, "name">, resumed: boolean): void;
+}
+
 /** Quantizes every planned linear, one block at a time; finished linears are in the journal. */
 export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome> {
-  const { engine, planned, recipe, windows, journal, signal } = job;
+  const { planned, recipe, windows, journal } = job;
   const emit: OnEvent = job.onEvent ?? (() => {});
   await openJob(journal, await identityOf(job), job.resume);
-  const bySlot = new Map(planned.map((linear) => [`${linear.block}/${linear.spec.slot}`, linear]));
   const finished = await findFinished(journal, planned);
-  const totals = planTotals(planned);
-  const layout = job.layout ?? plannedLayout(planned);
+  const layout = job.layout ?? plannedLayout(planned, recipe);
   emit({
     type: "start",
     model: job.modelName,
     blocks: job.source.blocks,
-    linears: totals.linears,
+    linears: planTotals(planned).linears,
     windows: windows.length,
     tokens: windows.reduce((sum, window) => sum + window.length, 0),
-    engine: engine.description,
+    engine: job.engine.description,
     resumedLinears: finished.size,
   });
-
   const cost = jobCost(planned, job.source.stageSlots, recipe, windows.length, windows[0]?.length ?? 0, (name) =>
     finished.has(name),
   );
   const progress = new Progress(cost.total);
   let lastReport = Number.NEGATIVE_INFINITY;
-  const advance = (operations: number) => {
-    progress.add(operations);
-    if (progress.elapsedSeconds - lastReport < 0.2) return;
-    lastReport = progress.elapsedSeconds;
-    emit({
-      type: "progress",
-      fraction: progress.fraction,
-      elapsedSeconds: progress.elapsedSeconds,
-      remainingSeconds: progress.remainingSeconds,
-    });
-  };
   const done = new Map<string, LinearDone>();
   const budget = new ActivationBudget(job.activationMemory ?? Number.POSITIVE_INFINITY, job.createSpill, (bytes) =>
     emit({ type: "spill", bytes }),
   );
-
-  const finish = (
-    linear: PlannedLinear,
-    record: QuantizedRecord,
-    metrics: LinearMetrics,
-    seconds: number,
-    resumed: boolean,
-  ) => {
-    const { rows, columns, name } = linear.spec;
-    const event: LinearDone = {
-      type: "linear",
-      block: linear.block,
-      name,
-      method: linear.plan.method,
-      rows,
-      columns,
-      bitsPerWeight: bitsPerWeight(record, layout),
-      seconds,
-      resumed,
-      ...metrics,
-    };
-    done.set(name, event);
-    emit(event);
+  const run: JobRun = {
+    ...job,
+    emit,
+    budget,
+    cost,
+    finished,
+    bySlot: new Map(planned.map((linear) => [`${linear.block}/${linear.spec.slot}`, linear])),
+    advance(operations) {
+      progress.add(operations);
+      if (progress.elapsedSeconds - lastReport < 0.2) return;
+      lastReport = progress.elapsedSeconds;
+      const { fraction, elapsedSeconds, remainingSeconds } = progress;
+      emit({ type: "progress", fraction, elapsedSeconds, remainingSeconds });
+    },
+    finish({ spec, block, plan }, { record, metrics, seconds }, resumed) {
+      const { rows, columns, name } = spec;
+      const bits = bitsPerWeight(record, layout);
+      const event: LinearDone = {
+        type: "linear",
+        block,
+        name,
+        method: plan.method,
+        rows,
+        columns,
+        bitsPerWeight: bits,
+        seconds,
+        resumed,
+        ...metrics,
+      };
+      done.set(name, event);
+      emit(event);
+    },
   };
+  const vectors = isTrained(planned) ? await quantizeByTraining(run) : await quantizeByLinear(run);
 
+  const linears = planned.flatMap(({ spec }) => done.get(spec.name) ?? []);
+  const weighed = linears.reduce((sum, linear) => sum + linear.rows * linear.columns, 0);
+  const bits = linears.reduce((sum, linear) => sum + linear.bitsPerWeight * linear.rows * linear.columns, 0);
+  return {
+    linears,
+    vectors,
+    record: async (name) => {
+      const unit = await readUnit(journal, name);
+      if (!unit) throw new Error(`no finished record of ${name}`);
+      return unit.record;
+    },
+    bitsPerWeight: weighed > 0 ? bits / weighed : 0,
+    meanProxyError: linears.reduce((sum, linear) => sum + linear.proxyError, 0) / Math.max(1, linears.length),
+    peakActivationBytes: budget.peakBytes,
+    spilledBytes: budget.spilledBytes,
+  };
+}
+
+/** Methods that take one linear at a time. They change nothing but linears. */
+async function quantizeByLinear(run: JobRun): Promise<ReadonlyMap<string, Float32Array>> {
+  const { engine, planned, recipe, windows, journal, signal, emit, finished, bySlot, budget } = run;
   await runBlocks(
-    job.source,
+    run.source,
     {
       needsStatistics: (block, slot) => {
         const linear = bySlot.get(`${block}/${slot}`);
@@ -135,9 +172,10 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
             emit({ type: "kept", block, name });
             continue;
           }
+          if (plan.method === "omniquant") throw new Error(`${name}: omniquant works on whole blocks`);
           const earlier = finished.has(name) ? await readUnit(journal, name) : undefined;
           if (earlier) {
-            finish(linear, earlier.record, earlier.metrics, earlier.seconds, true);
+            run.finish(linear, earlier, true);
             decoded[slot] = dequantize(earlier.record);
             continue;
           }
@@ -145,18 +183,18 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
           const { record, metrics } = await engine.scope(() =>
             quantizeLinear(plan, weights.linears[slot].weight, statistics, { engine, seed: recipe.seed, name, signal }),
           );
-          const seconds = (performance.now() - since) / 1000;
-          await journal.write(unitName(name), encodeUnit({ name, record, metrics, seconds }));
-          finish(linear, record, metrics, seconds, false);
+          const unit = { name, record, metrics, seconds: (performance.now() - since) / 1000 };
+          await journal.write(unitName(name), encodeUnit(unit));
+          run.finish(linear, unit, false);
           decoded[slot] = dequantize(record);
-          advance(linear.operations);
+          run.advance(linear.operations);
         }
         return decoded;
       },
-      onBlock: (block) => emit({ type: "block", block, blocks: job.source.blocks }),
+      onBlock: (block) => emit({ type: "block", block, blocks: run.source.blocks }),
       onWindow: (block, slots, window) => {
         emit({ type: "pass", block, slots, window, windows: windows.length });
-        advance(cost.pass(slots));
+        run.advance(run.cost.pass(slots));
       },
     },
     {
@@ -168,27 +206,12 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
       signal,
     },
   );
-
-  const linears = planned.flatMap(({ spec }) => done.get(spec.name) ?? []);
-  const weighed = linears.reduce((sum, linear) => sum + linear.rows * linear.columns, 0);
-  const bits = linears.reduce((sum, linear) => sum + linear.bitsPerWeight * linear.rows * linear.columns, 0);
-  return {
-    linears,
-    record: async (name) => {
-      const unit = await readUnit(journal, name);
-      if (!unit) throw new Error(`no finished record of ${name}`);
-      return unit.record;
-    },
-    bitsPerWeight: weighed > 0 ? bits / weighed : 0,
-    meanProxyError: linears.reduce((sum, linear) => sum + linear.proxyError, 0) / Math.max(1, linears.length),
-    peakActivationBytes: budget.peakBytes,
-    spilledBytes: budget.spilledBytes,
-  };
+  return new Map();
 }
 
-const unitName = (linear: string): string => `${linear}.unit`;
+export const unitName = (linear: string): string => `${linear}.unit`;
 
-async function readUnit(journal: Journal, name: string) {
+export async function readUnit(journal: Journal, name: string) {
   const bytes = await journal.read(unitName(name));
   return bytes && decodeUnit(bytes, name);
 }

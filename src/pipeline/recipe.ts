@@ -1,11 +1,13 @@
 import { z } from "zod";
 import { usageError } from "../errors.js";
+import type { ActivationScheme } from "../model/activation-scheme.js";
 import type { AffineScheme } from "../quant/affine-scheme.js";
+import type { GridScheme, OmniquantScheme, TrainTarget } from "../quant/omniquant/scheme.js";
 import type { VptqScheme } from "../quant/vptq/scheme.js";
 
 // A recipe says how a model is quantized: the same words as the command line's options, and overrides by name.
 
-export const METHODS = ["vptq", "gptq", "rtn"] as const;
+export const METHODS = ["vptq", "omniquant", "gptq", "rtn"] as const;
 export type MethodName = (typeof METHODS)[number];
 
 const powerOfTwo = z
@@ -38,7 +40,7 @@ const schemeShape = {
   asymmetric: z.number().min(0).max(1),
   /** Most Lloyd iterations. */
   iterations: z.number().int().min(1).max(10000),
-  bits: z.union([z.literal(2), z.literal(3), z.literal(4), z.literal(8)]),
+  bits: z.union([z.literal(2), z.literal(3), z.literal(4), z.literal(6), z.literal(8)]),
   group: z.union([
     z
       .number()
@@ -49,6 +51,33 @@ const schemeShape = {
   ]),
   symmetric: z.boolean(),
   actOrder: z.boolean(),
+};
+
+/** What holds for all linears of a job. */
+const jobShape = {
+  /** Bits of every linear's input and of query, key and value while the model runs; 16 leaves them alone. */
+  activations: z.union([z.literal(4), z.literal(6), z.literal(8), z.literal(16)]),
+  /** Bits of the keys and values in the cache; 16 leaves them alone. Default: as the activations. */
+  kv: z.union([z.literal(4), z.literal(8), z.literal(16)]),
+  /** OmniQuant: passes over the calibration windows. */
+  epochs: z.number().int().min(0).max(10_000),
+  /** Windows a training step. */
+  batch: z.number().int().min(1).max(1024),
+  /** Learned weight clipping, and its learning rate. */
+  lwc: z.boolean(),
+  lwcLr: z.number().min(0).max(10),
+  /** Learned equivalent transformation, and its learning rate. */
+  let: z.boolean(),
+  letLr: z.number().min(0).max(10),
+  /** Aim also at the full-precision block's answer to the quantized stream. */
+  augment: z.boolean(),
+  /** What is trained: clipping and transformation; then scales and zeros too; then the weights too. */
+  train: z.enum(["clip", "scale", "weight"]),
+  tuneEpochs: z.number().int().min(0).max(10_000),
+  scaleLr: z.number().min(0).max(10),
+  zeroLr: z.number().min(0).max(10),
+  /** In units of each linear's root mean square weight. */
+  weightLr: z.number().min(0).max(10),
 };
 
 export const DEFAULT_RECIPE = {
@@ -65,10 +94,24 @@ export const DEFAULT_RECIPE = {
   beam: 8,
   asymmetric: 0.5,
   iterations: 100,
-  bits: 4 as 2 | 3 | 4 | 8,
+  bits: 4 as 2 | 3 | 4 | 6 | 8,
   group: 64 as number | "channel",
   symmetric: false,
   actOrder: false,
+  activations: 16 as 4 | 6 | 8 | 16,
+  kv: undefined as 4 | 8 | 16 | undefined,
+  epochs: 20,
+  batch: 1,
+  lwc: true,
+  lwcLr: 1e-2,
+  let: true,
+  letLr: 5e-3,
+  augment: true,
+  train: "clip" as TrainTarget,
+  tuneEpochs: 10,
+  scaleLr: 5e-3,
+  zeroLr: 1e-2,
+  weightLr: 1e-3,
   samples: 128,
   window: 2048,
   seed: 0,
@@ -90,6 +133,7 @@ export type RecipeOverride = z.infer<typeof overrideSchema>;
 /** The schema of a recipe file; every word is optional and defaults to `DEFAULT_RECIPE`. */
 export const recipeSchema = z.strictObject({
   ...z.object(schemeShape).partial().shape,
+  ...z.object(jobShape).partial().shape,
   samples: z.number().int().min(1).max(1_000_000).optional(),
   window: z
     .number()
@@ -137,6 +181,7 @@ function withoutUndefined<T extends object>(object: T): { [K in keyof T]: Exclud
 export type LinearPlan =
   | { method: "vptq"; scheme: VptqScheme }
   | { method: "gptq" | "rtn"; scheme: AffineScheme }
+  | { method: "omniquant"; scheme: GridScheme }
   | { method: "keep" };
 
 /** The method and scheme of one linear: the recipe with every matching override applied, the last one strongest. */
@@ -171,6 +216,9 @@ export function planFor(recipe: Recipe, name: string): LinearPlan {
       },
     };
   }
+  if (words.method === "omniquant") {
+    return { method: "omniquant", scheme: { bits: words.bits, group: words.group, symmetric: words.symmetric } };
+  }
   return {
     method: words.method,
     scheme: {
@@ -183,6 +231,31 @@ export function planFor(recipe: Recipe, name: string): LinearPlan {
     },
   };
 }
+
+/** How activations are quantized while the model runs; undefined where they are left alone. */
+export function activationsOf({ activations, kv }: Recipe): ActivationScheme | undefined {
+  const own = activations === 16 ? undefined : activations;
+  const cached = kv === undefined ? own : kv === 16 ? undefined : kv;
+  if (own === undefined && cached === undefined) return undefined;
+  return { input: own, query: own, key: cached, value: cached };
+}
+
+/** The training that a recipe asks for. */
+export const trainingOf = (recipe: Recipe): OmniquantScheme => ({
+  epochs: recipe.epochs,
+  batch: recipe.batch,
+  clipping: recipe.lwc,
+  clippingRate: recipe.lwcLr,
+  transform: recipe.let,
+  transformRate: recipe.letLr,
+  augment: recipe.augment,
+  train: recipe.train,
+  tuneEpochs: recipe.tuneEpochs,
+  scaleRate: recipe.scaleLr,
+  zeroRate: recipe.zeroLr,
+  weightRate: recipe.weightLr,
+  activations: activationsOf(recipe),
+});
 
 /** Glob match over a whole name; only `*` is special. Linear in the lengths (no backtracking beyond the last star). */
 export function matches(pattern: string, name: string): boolean {

@@ -18,13 +18,14 @@ type Lifted = { $array: [TypeName, number, number] };
 
 const align = (offset: number): number => Math.ceil(offset / 8) * 8;
 
-export function encodeUnit(unit: Unit): Uint8Array {
+/** Any plain value with typed arrays in it, as bytes. */
+export function encodeArrays(value: object): Uint8Array {
   const arrays: { offset: number; bytes: Uint8Array }[] = [];
   let end = 0;
-  const header = JSON.stringify(unit, (_key, value: unknown) => {
-    if (!ArrayBuffer.isView(value)) return value;
-    const type = value.constructor.name as TypeName;
-    const array = value as InstanceType<(typeof TYPES)[TypeName]>;
+  const header = JSON.stringify(value, (_key, item: unknown) => {
+    if (!ArrayBuffer.isView(item)) return item;
+    const type = item.constructor.name as TypeName;
+    const array = item as InstanceType<(typeof TYPES)[TypeName]>;
     const offset = end;
     arrays.push({ offset, bytes: new Uint8Array(array.buffer, array.byteOffset, array.byteLength) });
     end = align(end + array.byteLength);
@@ -40,27 +41,32 @@ export function encodeUnit(unit: Unit): Uint8Array {
   return result;
 }
 
-/** Undefined when the bytes are not a whole unit of that name: the work is then done again. */
-export function decodeUnit(bytes: Uint8Array, name: string): Unit | undefined {
+/** What `encodeArrays` was given; undefined when the bytes are not whole. */
+export function decodeArrays(bytes: Uint8Array): unknown {
   const prefix = MAGIC.length + 4;
   if (bytes.length < prefix || new TextDecoder().decode(bytes.subarray(0, MAGIC.length)) !== MAGIC) return undefined;
   const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(MAGIC.length, true);
   if (prefix + length > bytes.length) return undefined;
   const start = align(prefix + length);
   try {
-    const unit = JSON.parse(
-      new TextDecoder().decode(bytes.subarray(prefix, prefix + length)),
-      (_key, value: unknown) => {
-        if (value === null || typeof value !== "object" || !("$array" in value)) return value;
-        const [type, offset, count] = (value as Lifted).$array;
-        const bytesPerElement = TYPES[type].BYTES_PER_ELEMENT;
-        if (offset < 0 || count < 0 || start + offset + count * bytesPerElement > bytes.length)
-          throw new RangeError("array outside");
-        return new TYPES[type](bytes.slice(start + offset, start + offset + count * bytesPerElement).buffer);
-      },
-    ) as Unit;
-    return unit.name === name && (unit.record.kind === "affine" || unit.record.kind === "codebook") ? unit : undefined;
+    return JSON.parse(new TextDecoder().decode(bytes.subarray(prefix, prefix + length)), (_key, value: unknown) => {
+      if (value === null || typeof value !== "object" || !("$array" in value)) return value;
+      const [type, offset, count] = (value as Lifted).$array;
+      const bytesPerElement = TYPES[type].BYTES_PER_ELEMENT;
+      if (offset < 0 || count < 0 || start + offset + count * bytesPerElement > bytes.length)
+        throw new RangeError("array outside");
+      return new TYPES[type](bytes.slice(start + offset, start + offset + count * bytesPerElement).buffer);
+    });
   } catch {
     return undefined;
   }
+}
+
+export const encodeUnit = (unit: Unit): Uint8Array => encodeArrays(unit);
+
+/** Undefined when the bytes are not a whole unit of that name: the work is then done again. */
+export function decodeUnit(bytes: Uint8Array, name: string): Unit | undefined {
+  const unit = decodeArrays(bytes) as Unit | undefined;
+  if (unit?.name !== name) return undefined;
+  return unit.record?.kind === "affine" || unit.record?.kind === "codebook" ? unit : undefined;
 }

@@ -1,6 +1,6 @@
 /** The allowed grid of an affine method (RTN, GPTQ). */
 export interface AffineScheme {
-  bits: 2 | 3 | 4 | 8;
+  bits: 2 | 3 | 4 | 6 | 8;
   /** Columns that share a scale and zero; "channel" is one group a row. The last group may be shorter. */
   group: number | "channel";
   symmetric: boolean;

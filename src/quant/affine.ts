@@ -7,7 +7,7 @@ import type { AffineRecord } from "./record.js";
 
 /** Columns in a group of a linear with `columns` inputs. Throws "usage" when the scheme makes no sense. */
 export function groupSize(scheme: AffineScheme, columns: number): number {
-  if (![2, 3, 4, 8].includes(scheme.bits)) throw usageError(`expected 2, 3, 4 or 8 bits, got ${scheme.bits}`);
+  if (![2, 3, 4, 6, 8].includes(scheme.bits)) throw usageError(`expected 2, 3, 4, 6 or 8 bits, got ${scheme.bits}`);
   if (scheme.group === "channel") return columns;
   if (!Number.isInteger(scheme.group) || scheme.group < 1)
     throw usageError(`expected a group of one or more columns, or "channel", got ${scheme.group}`);

@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { usageError } from "../../errors.js";
-import { DEFAULT_RECIPE, METHODS, type RecipeInput, recipeSchema } from "../../pipeline/recipe.js";
+import { DEFAULT_RECIPE, METHODS, type MethodName, type RecipeInput, recipeSchema } from "../../pipeline/recipe.js";
 import type { RecordLayout } from "../../quant/bits.js";
 import { BUNDLED_TEXTS } from "../texts.js";
 import {
@@ -40,6 +40,16 @@ const VPTQ_WORDS =
     " ",
   );
 const AFFINE_WORDS = "bits group symmetric actOrder".split(" ");
+const OMNIQUANT_WORDS = "epochs batch lwc lwcLr let letLr augment train tuneEpochs scaleLr zeroLr weightLr".split(" ");
+/** Words that the command line can only switch off. */
+const NEGATED_WORDS = new Set(["lwc", "let", "augment"]);
+/** Words without a meaning for a method. */
+const IDLE_WORDS: Readonly<Record<MethodName, readonly string[]>> = {
+  vptq: [...AFFINE_WORDS, ...OMNIQUANT_WORDS],
+  omniquant: [...VPTQ_WORDS, "actOrder", "propagate", "asymmetric", "correctionShare", "damping"],
+  gptq: [...VPTQ_WORDS, ...OMNIQUANT_WORDS],
+  rtn: [...VPTQ_WORDS, ...OMNIQUANT_WORDS, "actOrder"],
+};
 
 /** Adds every option of the command, in groups. */
 export function addQuantizeOptions(command: Command): void {
@@ -49,6 +59,7 @@ export function addQuantizeOptions(command: Command): void {
     .option("--recipe <file>", "JSON file with these words in camel case, and overrides by name");
   addVptqOptions(command);
   addAffineOptions(command);
+  addOmniquantOptions(command);
   addJobOptions(command);
   addCommonOptions(addEngineOptions(command));
 }
@@ -98,15 +109,51 @@ function addAffineOptions(command: Command): void {
     }
   };
   const bits = (text: string): number => {
-    if (!["2", "3", "4", "8"].includes(text)) throw new InvalidArgumentError("Expected 2, 3, 4 or 8.");
+    if (!["2", "3", "4", "6", "8"].includes(text)) throw new InvalidArgumentError("Expected 2, 3, 4, 6 or 8.");
     return Number(text);
   };
   command
-    .optionsGroup("GPTQ and RTN:")
-    .option("--bits <bits>", `2, 3, 4 or 8 (default: ${D.bits})`, bits)
+    .optionsGroup("OmniQuant, GPTQ and RTN:")
+    .option("--bits <bits>", `2, 3, 4, 6 or 8 (default: ${D.bits})`, bits)
     .option("--group <columns>", `columns that share a scale, or "channel" (default: ${D.group})`, group)
     .option("--symmetric", "no zero-points")
     .option("--act-order", "GPTQ: the most active columns first");
+}
+
+function addOmniquantOptions(command: Command): void {
+  const oneOf =
+    (...allowed: number[]) =>
+    (text: string) => {
+      if (allowed.includes(Number(text))) return Number(text);
+      throw new InvalidArgumentError(`Expected ${allowed.join(", ")}.`);
+    };
+  const rate = numberBetween(0, 10);
+  command
+    .optionsGroup("OmniQuant:")
+    .option("--epochs <count>", `passes over the calibration windows (default: ${D.epochs})`, wholeNumber(0, 10_000))
+    .option("--batch <windows>", `windows a training step (default: ${D.batch})`, wholeNumber(1, 1024))
+    .option("--lwc-lr <rate>", `learning rate of the clipping (default: ${D.lwcLr})`, rate)
+    .option("--let-lr <rate>", `learning rate of the transformation (default: ${D.letLr})`, rate)
+    .option("--no-lwc", "without learned weight clipping")
+    .option("--no-let", "without the learned equivalent transformation")
+    .option("--no-augment", "without the full-precision block's answer to the quantized stream in the target")
+    .addOption(
+      new Option(
+        "--train <what>",
+        `clip; then also scales and zeros; then also the weights (default: ${D.train})`,
+      ).choices(["clip", "scale", "weight"]),
+    )
+    .option(
+      "--tune-epochs <count>",
+      `passes of that second training (default: ${D.tuneEpochs})`,
+      wholeNumber(0, 10_000),
+    )
+    .option("--scale-lr <rate>", `of log scales (default: ${D.scaleLr})`, rate)
+    .option("--zero-lr <rate>", `of zeros (default: ${D.zeroLr})`, rate)
+    .option("--weight-lr <rate>", `of weights, in units of their mean size (default: ${D.weightLr})`, rate)
+    .optionsGroup("Activations, quantized while the model runs (any method):")
+    .option("--activations <bits>", "4, 6, 8, or 16 for none: inputs of linears, query, key, value", oneOf(4, 6, 8, 16))
+    .option("--kv <bits>", "4, 8, or 16 for none: keys and values (default: as --activations)", oneOf(4, 8, 16));
 }
 
 function addJobOptions(command: Command): void {
@@ -172,14 +219,16 @@ export async function readRecipe(options: QuantizeOptions, terminal: Terminal): 
     throw usageError(`${options.recipe}: expected a JSON object`, "see the examples in bitwright quantize --help");
   const words: Record<string, unknown> = { ...file };
   for (const word of Object.keys(recipeSchema.shape)) {
-    if (word in options) words[word] = options[word as keyof QuantizeOptions];
+    // a `--no-x` option is true when it was not given
+    const isSilent = NEGATED_WORDS.has(word) && options[word as keyof QuantizeOptions] === true;
+    if (word in options && !isSilent) words[word] = options[word as keyof QuantizeOptions];
   }
   if (options.recipe === undefined) {
-    const idle = words.method === undefined || words.method === "vptq" ? AFFINE_WORDS : VPTQ_WORDS;
-    const given = idle.filter((word) => words[word] !== undefined);
+    const method = METHODS.find((name) => name === words.method) ?? D.method;
+    const given = IDLE_WORDS[method].filter((word) => words[word] !== undefined);
     if (given.length > 0) {
       const names = given.map((word) => `--${word.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`);
-      terminal.warn(`${names.join(", ")}: no meaning for the method ${words.method ?? D.method}`);
+      terminal.warn(`${names.join(", ")}: no meaning for the method ${method}`);
     }
   }
   return words as RecipeInput;

@@ -40,6 +40,14 @@ export function createQuantizeView(terminal: Terminal, { title = "quantize", lin
           if (lines) progress.line(describeLinear(event));
           else update(shortName(event.name));
           break;
+        case "epoch":
+          update(
+            `block ${event.block + 1} of ${blocks}, ${TRAINING[event.stage] ?? event.stage}: epoch ${event.epoch} of ${event.epochs}, loss ${formatSmall(event.loss)} (start ${formatSmall(event.startLoss)})`,
+          );
+          break;
+        case "trained":
+          if (lines) progress.line(describeTraining(event));
+          break;
         case "kept":
           progress.line(`  ${shortName(event.name).padEnd(NAME_WIDTH)} kept as it is`);
           break;
@@ -64,6 +72,18 @@ export function createQuantizeView(terminal: Terminal, { title = "quantize", lin
     },
     stop: () => progress.stop(),
   };
+}
+
+/** What is trained in each stage, for people. */
+const TRAINING: Readonly<Record<string, string>> = { clip: "clipping and transformation", tune: "scales and weights" };
+
+function describeTraining(event: QuantizeEvent & { type: "trained" }): string {
+  const { block, stage, startLoss, loss, improved, skippedSteps, steps } = event;
+  const moved = improved
+    ? `loss ${formatSmall(startLoss)} -> ${formatSmall(loss)}`
+    : `did not beat the start, which is kept (loss ${formatSmall(startLoss)})`;
+  const skipped = skippedSteps > 0 ? `, ${skippedSteps} steps skipped (not finite)` : "";
+  return `  block ${block}: ${TRAINING[stage] ?? stage}, ${steps} steps: ${moved}${skipped}`;
 }
 
 const NAME_WIDTH = 20;

@@ -1,0 +1,148 @@
+import type { BlockWeights } from "../model/block.js";
+import { blockVectors } from "../model/block.js";
+import { dequantize } from "../quant/dequantize.js";
+import { quantizeOmniquant } from "../quant/omniquant/omniquant.js";
+import type { GridScheme } from "../quant/omniquant/scheme.js";
+import type { TrainingProgress, TrainingState } from "../quant/omniquant/train.js";
+import type { PlannedLinear } from "./plan.js";
+import type { JobRun } from "./quantize.js";
+import { readUnit, unitName } from "./quantize.js";
+import { activationsOf, trainingOf } from "./recipe.js";
+import { trainBlocks } from "./training.js";
+import { decodeArrays, encodeArrays, encodeUnit, type Unit } from "./units.js";
+
+// OmniQuant in the pipeline: what the journal keeps of a block, and what its training tells.
+
+/** What a finished block changed besides its linears. */
+interface BlockUnit {
+  /** By slot. */
+  vectors: Record<string, Float32Array>;
+}
+
+/** Trains and rounds every block. Returns the vectors that the transformation changed, by full tensor name. */
+export async function quantizeByTraining(run: JobRun): Promise<ReadonlyMap<string, Float32Array>> {
+  const { engine, recipe, windows, journal, source, model, signal, emit, bySlot } = run;
+  const scheme = trainingOf(recipe);
+  const changed = new Map<string, Float32Array>();
+  const finished = await finishedBlocks(run);
+
+  const progressOf = (block: number): TrainingProgress => {
+    const name = (stage: string) => `block-${block}-${stage}.state`;
+    return {
+      onEpoch: (epoch) => emit({ type: "epoch", block, ...epoch }),
+      onStep: () => run.advance(run.cost.step * recipe.batch),
+      load: async (stage) => {
+        const bytes = await journal.read(name(stage));
+        const state = bytes && (decodeArrays(bytes) as TrainingState | undefined);
+        return state?.stage === stage ? state : undefined;
+      },
+      save: (state) => journal.write(name(state.stage), encodeArrays(state)),
+    };
+  };
+
+  /** Puts a finished block's linears and vectors in place of the full-precision ones. */
+  const stored = (block: number, weights: BlockWeights, records: Map<string, Unit>, unit: BlockUnit): BlockWeights => {
+    const linears = { ...weights.linears };
+    for (const [slot, { record }] of records) {
+      const { weight, bias } = linears[slot];
+      linears[slot] = {
+        weight: engine.upload(dequantize(record), weight.shape, "f32"),
+        bias: record.bias ? engine.upload(record.bias, [record.rows], "f32") : bias,
+      };
+    }
+    const vectors = { ...weights.vectors };
+    const names = new Map(blockVectors(model, block).map((vector) => [vector.slot as string, vector]));
+    for (const [slot, values] of Object.entries(unit.vectors)) {
+      vectors[slot] = engine.upload(values, [values.length], "f32");
+      const name = names.get(slot)?.tensor;
+      if (name) changed.set(name, values);
+    }
+    return { linears, vectors };
+  };
+
+  await trainBlocks(
+    source,
+    {
+      isFinished: (block) => finished.has(block),
+      onBlock: (block) => emit({ type: "block", block, blocks: source.blocks }),
+      onWindow: (block, window) => {
+        emit({ type: "pass", block, slots: [], window, windows: windows.length });
+        run.advance(run.cost.pass([]));
+      },
+      async quantizeBlock(block, weights, streams) {
+        const linears = Object.keys(weights.linears).map((slot) => bySlot.get(`${block}/${slot}`));
+        const planned = linears.filter((linear): linear is PlannedLinear => linear !== undefined);
+        for (const { plan, spec } of planned) {
+          if (plan.method === "keep") emit({ type: "kept", block, name: spec.name });
+        }
+        const records = new Map<string, Unit>();
+        const earlier = finished.get(block);
+        if (earlier) {
+          for (const linear of planned) {
+            const unit = linear.plan.method === "keep" ? undefined : await readUnit(journal, linear.spec.name);
+            if (!unit) continue;
+            records.set(linear.spec.slot, unit);
+            run.finish(linear, unit, true);
+          }
+          return stored(block, weights, records, earlier);
+        }
+        const since = performance.now();
+        const grids: Record<string, GridScheme> = {};
+        for (const { plan, spec } of planned) if (plan.method === "omniquant") grids[spec.slot] = plan.scheme;
+        const result = await quantizeOmniquant(
+          {
+            engine,
+            config: model,
+            name: `block ${block}`,
+            weights,
+            grids,
+            context: (running, activations) => source.context(block, running, activations),
+          },
+          streams,
+          scheme,
+          { seed: recipe.seed, storage: model.dtype ?? "f16", progress: progressOf(block), signal },
+        );
+        for (const { stage, result: trained } of result.stages) {
+          const { startLoss, endLoss, improved, skippedSteps, steps } = trained;
+          emit({ type: "trained", block, stage, startLoss, loss: endLoss, improved, skippedSteps, steps });
+        }
+        const seconds = (performance.now() - since) / 1000 / Math.max(1, Object.keys(grids).length);
+        for (const linear of planned) {
+          const { slot, name } = linear.spec;
+          if (linear.plan.method === "keep") continue;
+          const unit: Unit = { name, seconds, ...result.linears[slot] };
+          await journal.write(unitName(name), encodeUnit(unit));
+          records.set(slot, unit);
+          run.finish(linear, unit, false);
+          run.advance(linear.operations);
+        }
+        const unit: BlockUnit = { vectors: result.vectors };
+        await journal.write(blockName(block), encodeArrays(unit)); // last: with it the block is finished
+        return stored(block, weights, records, unit);
+      },
+    },
+    {
+      engine,
+      windows: windows.length,
+      augment: recipe.augment,
+      activations: activationsOf(recipe),
+      budget: run.budget,
+      signal,
+    },
+  );
+  return changed;
+}
+
+const blockName = (block: number): string => `block-${block}.unit`;
+
+/** Blocks whose linears and vectors are all in the journal. */
+async function finishedBlocks(run: JobRun): Promise<Map<number, BlockUnit>> {
+  const result = new Map<number, BlockUnit>();
+  for (let block = 0; block < run.source.blocks; block++) {
+    const bytes = await run.journal.read(blockName(block));
+    const unit = bytes && (decodeArrays(bytes) as BlockUnit | undefined);
+    const own = run.planned.filter((linear) => linear.block === block && linear.plan.method !== "keep");
+    if (unit && own.every(({ spec }) => run.finished.has(spec.name))) result.set(block, unit);
+  }
+  return result;
+}

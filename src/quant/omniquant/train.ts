@@ -1,0 +1,195 @@
+import { ADAMW, AdamW, type OptimizerState, type Parameter, scheduleFactor, Tape } from "../../autograd/index.js";
+import type { Engine } from "../../engine/engine.js";
+import type { ActivationScheme } from "../../model/activation-scheme.js";
+import type { BlockWeights } from "../../model/block.js";
+import { forwardBlock } from "../../model/stages.js";
+import { createRandom, shuffled } from "../../random.js";
+import type { F32 } from "../../tensor/index.js";
+import { breathe } from "../../turns.js";
+import { blockLoss, type TrainingBlock, type TrainingStreams } from "./block.js";
+
+// Block-wise gradient descent on the distance between a quantized block's outputs and their targets (OmniQuant, section 3.1).
+
+export interface TrainingJob {
+  block: TrainingBlock;
+  streams: TrainingStreams;
+  /** Trained in place. */
+  parameters: Parameter[];
+  /** The block's weights as the parameters have them; on the base engine or on one that records. */
+  weights(engine: Engine): BlockWeights;
+  activations?: ActivationScheme;
+  epochs: number;
+  batch: number;
+  seed: number;
+  /** "clip" or "tune": tells the stages of a block's training apart. */
+  stage: string;
+  progress: TrainingProgress;
+  signal?: AbortSignal;
+}
+
+/** Where training tells what it does, and keeps what a killed run needs. */
+export interface TrainingProgress {
+  onEpoch?(epoch: EpochDone): void;
+  onStep?(stage: string, step: number, steps: number): void;
+  load?(stage: string): Promise<TrainingState | undefined>;
+  save?(state: TrainingState): Promise<void>;
+}
+
+export interface EpochDone {
+  stage: string;
+  /** From 1 on. */
+  epoch: number;
+  epochs: number;
+  /** Mean squared error over the epoch's steps, and before the first. */
+  loss: number;
+  startLoss: number;
+}
+
+/** All that decides how training goes on. */
+export interface TrainingState {
+  stage: string;
+  step: number;
+  /** Of the running epoch. */
+  lossSum: number;
+  lossCount: number;
+  startLoss: number;
+  optimizer: OptimizerState;
+  /** Values before the first step. */
+  start: Record<string, Float32Array>;
+}
+
+export interface TrainingResult {
+  startLoss: number;
+  endLoss: number;
+  /** False: training did not beat the start, whose values were put back. */
+  improved: boolean;
+  /** Steps left out because a loss or gradient was not finite. */
+  skippedSteps: number;
+  steps: number;
+}
+
+/** Seconds between two saved states. */
+const SAVE_EVERY = 30;
+/** Windows on which start and end are compared. */
+const COMPARED = 32;
+
+/** Trains a block's parameters; they end at the better of start and end. */
+export async function trainBlock(job: TrainingJob): Promise<TrainingResult> {
+  const { block, streams, parameters, batch, epochs, stage, progress, signal } = job;
+  const { engine } = block;
+  const perEpoch = Math.ceil(streams.windows / batch);
+  const steps = epochs * perEpoch;
+  const optimizer = new AdamW(engine, parameters, ADAMW);
+  const loss = () =>
+    engine.scope(() => blockLoss(block, job.weights(engine), streams, COMPARED, job.activations, signal));
+  try {
+    let state = await progress.load?.(stage);
+    if (state) optimizer.restore(state.optimizer);
+    else {
+      const start: Record<string, Float32Array> = {};
+      for (const { name, tensor } of parameters) start[name] = await engine.read(tensor);
+      const startLoss = await loss();
+      state = { stage, step: 0, lossSum: 0, lossCount: 0, startLoss, optimizer: await optimizer.save(), start };
+    }
+    const current = state;
+    const save = async () => progress.save?.({ ...current, optimizer: await optimizer.save() });
+    let savedAt = performance.now();
+    while (current.step < steps) {
+      if (signal?.aborted) await save();
+      await breathe(signal);
+      const epoch = Math.floor(current.step / perEpoch);
+      const order = shuffled(streams.windows, createRandom(job.seed, block.name, stage, epoch));
+      const first = (current.step % perEpoch) * batch;
+      const value = await step(job, optimizer, order.subarray(first, first + batch), current.step / steps);
+      if (Number.isFinite(value)) {
+        current.lossSum += value;
+        current.lossCount++;
+      }
+      current.step++;
+      progress.onStep?.(stage, current.step, steps);
+      if (current.step % perEpoch === 0) {
+        const mean = current.lossSum / Math.max(1, current.lossCount);
+        progress.onEpoch?.({ stage, epoch: epoch + 1, epochs, loss: mean, startLoss: current.startLoss });
+        current.lossSum = current.lossCount = 0;
+      }
+      if (performance.now() - savedAt > SAVE_EVERY * 1000) {
+        await save();
+        savedAt = performance.now();
+      }
+    }
+    const endLoss = await loss().catch((error: unknown) => {
+      if (signal?.aborted) throw error;
+      return Number.POSITIVE_INFINITY; // trained to something that is not finite: the start is kept
+    });
+    const improved = endLoss < current.startLoss;
+    if (!improved) for (const { name, tensor } of parameters) engine.write(tensor, current.start[name]);
+    return {
+      startLoss: current.startLoss,
+      endLoss: improved ? endLoss : current.startLoss,
+      improved,
+      skippedSteps: optimizer.skipped,
+      steps,
+    };
+  } finally {
+    optimizer.dispose();
+  }
+}
+
+/** One step on these windows; `done` is the share of steps taken before. Returns the loss. */
+async function step(job: TrainingJob, optimizer: AdamW, windows: Int32Array, done: number): Promise<number> {
+  const { block, streams } = job;
+  const { engine } = block;
+  return engine.scope(async () => {
+    const input = await stack(engine, windows, (window) => streams.input(window));
+    const target = await stack(engine, windows, (window) => streams.target(window));
+    const { value, gradients } = await lossAndGradients(job, input, target);
+    if (!Number.isFinite(value)) {
+      optimizer.skipped++;
+      return value;
+    }
+    await optimizer.step(gradients, scheduleFactor("cosine", done, 1));
+    for (const gradient of gradients) gradient.dispose();
+    return value;
+  });
+}
+
+/** Mean squared error of the block on input [B, T, D], and its gradients by the parameters. */
+export async function lossAndGradients(
+  job: Pick<TrainingJob, "block" | "parameters" | "weights" | "activations">,
+  input: F32,
+  target: F32,
+): Promise<{ value: number; gradients: F32[] }> {
+  const { block, parameters } = job;
+  const { engine } = block;
+  return engine.scope(async () => {
+    const tape = new Tape(engine);
+    try {
+      const leaves = parameters.map(({ tensor }) => tape.watch(tensor));
+      const weights = job.weights(tape.engine);
+      const output = forwardBlock(block.context(tape.engine, job.activations), weights, input);
+      const difference = engine.subtract(output, target);
+      const value = (await engine.dot(difference, difference)) / difference.size;
+      const gradients = Number.isFinite(value)
+        ? tape.backward(output, engine.scale(difference, 2 / difference.size), leaves)
+        : [];
+      return { value, gradients };
+    } finally {
+      tape.clear();
+    }
+  });
+}
+
+/** [1, T, D] of each window one below the other, [B, T, D]. */
+async function stack(engine: Engine, windows: Int32Array, load: (window: number) => Promise<F32>): Promise<F32> {
+  if (windows.length === 1) return load(windows[0]);
+  return engine.scope(async () => {
+    let whole: F32 | undefined;
+    for (const [index, window] of windows.entries()) {
+      const one = await load(window);
+      whole ??= engine.create([windows.length, ...one.shape.slice(1)]);
+      engine.copyInto(whole, one, index * one.size);
+      one.dispose();
+    }
+    return whole as F32;
+  });
+}

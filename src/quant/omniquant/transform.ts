@@ -1,0 +1,244 @@
+import type { Engine } from "../../engine/engine.js";
+import type { BlockWeights, LinearWeights } from "../../model/block.js";
+import type { ModelConfig } from "../../model/config.js";
+import type { LinearSlot, VectorSlot } from "../../model/family.js";
+import { attentionRows, type SiteSpec, transformSites } from "../../model/sites.js";
+import type { F32, I32 } from "../../tensor/index.js";
+
+// Learned equivalent transformation (OmniQuant, arXiv 2308.13137, eq. 3-5): per-channel scales exp(theta) and shifts that move
+// difficulty between activations and weights, folded into norms and linears. Unlike the released code every site is an exact
+// equivalence: scales between query and key are tied over each rotary pair, those of keys and values repeated over the heads
+// that share them, and the second linear of the MLP has a site too.
+//
+// Each site has log scales [n]. A linear's rows and columns are scaled by products of them: log r = sum of sign * theta[index]
+// over its sites, W' = diag(r) W diag(c), b' = (b + W shift_in - shift_out) r. A norm before it is divided.
+
+/** sign[i] * theta[index[i]] is added to log factor i; sign 0 leaves it alone. */
+interface Part {
+  site: string;
+  index: Int32Array;
+  sign: Float32Array;
+}
+
+interface LinearPlan {
+  rows: Part[];
+  columns: Part[];
+}
+
+export interface SitePlan {
+  name: string;
+  /** n: scales, and shifts if it has them. */
+  size: number;
+  shift: boolean;
+  spec: SiteSpec;
+}
+
+/** Where the transformation of a block acts. The same for all blocks of a model. */
+export interface TransformPlan {
+  sites: SitePlan[];
+  linears: Record<string, LinearPlan>;
+  /** Site of each norm that has one. */
+  norms: Record<string, string>;
+}
+
+/** Log scales and shifts by site. */
+export interface TransformParameters {
+  scale: Record<string, F32>;
+  shift: Record<string, F32>;
+}
+
+const range = (count: number): Int32Array => Int32Array.from({ length: count }, (_, index) => index);
+
+/**
+ * The sites of a model's blocks. `shifts` false leaves the shifts out (they help activation quantization only).
+ * Pairs are tied over the rotary dimensions: (i, i + rotary / 2).
+ */
+export function planTransform(config: ModelConfig, shifts: boolean): TransformPlan {
+  const plan: TransformPlan = { sites: [], linears: {}, norms: {} };
+  const linear = (slot: string): LinearPlan => {
+    plan.linears[slot] ??= { rows: [], columns: [] };
+    return plan.linears[slot];
+  };
+  const signs = (count: number, sign: number) => new Float32Array(count).fill(sign);
+  const { keyValueHeads, heads, headSize, hidden, mlp } = config;
+  const rows = attentionRows(config);
+  const slotOf = (slot: LinearSlot): LinearSlot => (rows.fused ? "queryKeyValue" : slot);
+  const rowsOf = (slot: LinearSlot): number =>
+    rows.fused ? (heads + 2 * keyValueHeads) * headSize : (slot === "query" ? heads : keyValueHeads) * headSize;
+  /** Rows `places` of a linear take entry index[i] of the site, with this sign. */
+  const addRows = (slot: LinearSlot, site: string, places: Int32Array, index: Int32Array, sign: number) => {
+    const part = { site, index: new Int32Array(rowsOf(slot)), sign: new Float32Array(rowsOf(slot)) };
+    for (const [at, row] of places.entries()) {
+      part.index[row] = index[at];
+      part.sign[row] = sign;
+    }
+    linear(slotOf(slot)).rows.push(part);
+  };
+  /** Entry of each of the queries' heads: that of the key-value head that it shares. */
+  const repeated = (entries: Int32Array, perHead: number): Int32Array =>
+    Int32Array.from({ length: heads * perHead }, (_, at) => {
+      const head = Math.floor(at / perHead);
+      return entries[Math.floor((head * keyValueHeads) / heads) * perHead + (at % perHead)];
+    });
+
+  for (const spec of transformSites(config)) {
+    switch (spec.kind) {
+      case "norm": {
+        plan.sites.push({ name: spec.norm, size: hidden, shift: shifts && spec.shift, spec });
+        plan.norms[spec.norm] = spec.norm;
+        for (const slot of spec.consumers) {
+          linear(slot).columns.push({ site: spec.norm, index: range(hidden), sign: signs(hidden, 1) });
+        }
+        break;
+      }
+      case "value": {
+        const size = keyValueHeads * headSize;
+        plan.sites.push({ name: "value", size, shift: shifts && spec.shift, spec });
+        addRows("value", "value", rows.value, range(size), -1);
+        const columns = repeated(range(size), headSize);
+        linear("output").columns.push({ site: "value", index: columns, sign: signs(columns.length, 1) });
+        break;
+      }
+      case "queryKey": {
+        const { index, size } = tiedPairs(config, spec.rotary);
+        plan.sites.push({ name: "queryKey", size, shift: false, spec });
+        addRows("key", "queryKey", rows.key, index, 1);
+        addRows("query", "queryKey", rows.query, repeated(index, headSize), -1);
+        break;
+      }
+      case "mlp": {
+        plan.sites.push({ name: "mlp", size: mlp, shift: false, spec });
+        linear(spec.from).rows.push({ site: "mlp", index: range(mlp), sign: signs(mlp, -1) });
+        linear(spec.to).columns.push({ site: "mlp", index: range(mlp), sign: signs(mlp, 1) });
+        break;
+      }
+      default:
+        spec satisfies never;
+    }
+  }
+  return plan;
+}
+
+/** Entry of each key row, [K * d]: one for both of a rotary pair, one for each dimension that is not rotated. */
+function tiedPairs({ keyValueHeads, headSize }: ModelConfig, rotary: number): { index: Int32Array; size: number } {
+  const pairs = rotary / 2;
+  const perHead = headSize - pairs;
+  const index = Int32Array.from({ length: keyValueHeads * headSize }, (_, row) => {
+    const dimension = row % headSize;
+    const own = dimension < pairs ? dimension : dimension - pairs; // those after the pairs follow the pairs' entries
+    return Math.floor(row / headSize) * perHead + own;
+  });
+  return { index, size: keyValueHeads * perHead };
+}
+
+/** The plan's index and sign vectors in an engine; `dispose` frees them. */
+export class Transform {
+  private readonly tensors = new Map<Part, { index: I32; sign: F32 }>();
+
+  constructor(
+    private readonly engine: Engine,
+    readonly plan: TransformPlan,
+  ) {
+    for (const { rows, columns } of Object.values(plan.linears)) {
+      for (const part of [...rows, ...columns]) {
+        this.tensors.set(part, {
+          index: engine.keep(engine.upload(part.index, [part.index.length], "i32")),
+          sign: engine.keep(engine.upload(part.sign, [part.sign.length], "f32")),
+        });
+      }
+    }
+  }
+
+  dispose(): void {
+    for (const { index, sign } of this.tensors.values()) {
+      index.dispose();
+      sign.dispose();
+    }
+  }
+
+  /** No transformation: log scales and shifts 0. */
+  identity(): TransformParameters {
+    const { engine, plan } = this;
+    const zeros = (sites: SitePlan[]) =>
+      Object.fromEntries(sites.map(({ name, size }) => [name, engine.create([size])]));
+    return { scale: zeros(plan.sites), shift: zeros(plan.sites.filter(({ shift }) => shift)) };
+  }
+
+  /** The transformed weights, new tensors where they differ. Runs on the base engine or on one that records. */
+  apply(engine: Engine, weights: BlockWeights, parameters: TransformParameters): BlockWeights {
+    return engine.scope(() => {
+      const linears: Record<string, LinearWeights> = {};
+      for (const [slot, linear] of Object.entries(weights.linears)) {
+        linears[slot] = this.linear(engine, slot, linear, parameters);
+      }
+      return { linears, vectors: this.vectors(engine, weights.vectors, parameters) };
+    });
+  }
+
+  /** What the columns of a linear are multiplied by, [I]; undefined for nothing. */
+  columnFactor(engine: Engine, slot: string, parameters: TransformParameters): F32 | undefined {
+    return engine.scope(() => this.factor(engine, this.plan.linears[slot]?.columns ?? [], parameters));
+  }
+
+  private linear(
+    engine: Engine,
+    slot: string,
+    { weight, bias }: LinearWeights,
+    by: TransformParameters,
+  ): LinearWeights {
+    const plan = this.plan.linears[slot];
+    if (!plan) return { weight, bias };
+    const columns = this.factor(engine, plan.columns, by);
+    const rows = this.factor(engine, plan.rows, by);
+    let scaled = weight;
+    if (columns) scaled = engine.multiply(scaled, columns);
+    if (rows) scaled = engine.scaleRows(scaled, rows);
+    if (!bias) return { weight: scaled };
+    let moved = bias;
+    for (const part of plan.columns) {
+      const shift = this.spread(engine, part, by.shift);
+      if (shift) moved = engine.add(moved, engine.view(engine.matmul(weight, column(engine, shift)), bias.shape));
+    }
+    for (const part of plan.rows) {
+      // the sign of rows that are divided is -1, which is what the shift needs too
+      const shift = this.spread(engine, part, by.shift);
+      if (shift) moved = engine.add(moved, shift);
+    }
+    return { weight: scaled, bias: rows ? engine.multiply(moved, rows) : moved };
+  }
+
+  private vectors(engine: Engine, vectors: Record<string, F32>, by: TransformParameters): Record<string, F32> {
+    const result = { ...vectors };
+    for (const [norm, site] of Object.entries(this.plan.norms)) {
+      const scale = engine.exp(by.scale[site]);
+      result[norm] = engine.divide(vectors[norm], scale);
+      const biasSlot: VectorSlot = `${norm}Bias` as VectorSlot;
+      const bias = vectors[biasSlot];
+      if (!bias) continue;
+      const shift = by.shift[site];
+      result[biasSlot] = engine.divide(shift ? engine.subtract(bias, shift) : bias, scale);
+    }
+    return result;
+  }
+
+  /** exp of the summed log factors, or undefined for none. */
+  private factor(engine: Engine, parts: Part[], by: TransformParameters): F32 | undefined {
+    let sum: F32 | undefined;
+    for (const part of parts) {
+      const one = this.spread(engine, part, by.scale);
+      if (one) sum = sum ? engine.add(sum, one) : one;
+    }
+    return sum && engine.exp(sum);
+  }
+
+  /** sign[i] * values[index[i]] of a site. */
+  private spread(engine: Engine, part: Part, values: Record<string, F32>): F32 | undefined {
+    const own = values[part.site];
+    const tensors = this.tensors.get(part);
+    if (!own || !tensors) return undefined;
+    const gathered = engine.gatherRows(column(engine, own), tensors.index);
+    return engine.multiply(engine.view(gathered, [part.index.length]), tensors.sign);
+  }
+}
+
+const column = (engine: Engine, vector: F32): F32 => engine.view(vector, [vector.size, 1]);
