@@ -17,7 +17,9 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM, FalconConfig, LlamaConfig, MistralConfig, OPTConfig, Qwen2Config, Qwen3Config,
+)
 
 HERE = Path(__file__).parent
 ROWS, LENGTH = 2, 19
@@ -92,6 +94,57 @@ MODELS = [
              head_dim=16, vocab_size=96, rms_norm_eps=1e-6, rope_theta=1000000.0),
         torch.float16, False, dict(rope_theta=100.0),
     ),
+    (
+        "opt-pre-norm",
+        OPTConfig,
+        dict(hidden_size=48, ffn_dim=80, num_hidden_layers=2, num_attention_heads=4, word_embed_proj_dim=48,
+             vocab_size=96),
+        torch.float16, False, dict(_remove_final_layer_norm=True),
+    ),
+    (
+        "opt-post-norm-projected-unprefixed",
+        OPTConfig,
+        dict(hidden_size=48, ffn_dim=64, num_hidden_layers=2, num_attention_heads=4, word_embed_proj_dim=32,
+             vocab_size=96, do_layer_norm_before=False),
+        torch.float16, True, dict(do_layer_norm_before=True, _remove_final_layer_norm=True),
+    ),
+    (
+        "opt-plain-norms-untied-gelu",  # as Galactica: no biases, GELU
+        OPTConfig,
+        dict(hidden_size=36, ffn_dim=64, num_hidden_layers=2, num_attention_heads=4, word_embed_proj_dim=36,
+             vocab_size=96, enable_bias=False, layer_norm_elementwise_affine=False, activation_function="gelu",
+             tie_word_embeddings=False, _remove_final_layer_norm=True),
+        torch.float16, False, dict(_remove_final_layer_norm=False),
+    ),
+    (
+        "falcon-7b",
+        FalconConfig,
+        dict(hidden_size=48, num_hidden_layers=2, num_attention_heads=6, vocab_size=96, multi_query=True,
+             parallel_attn=True, bias=False, rope_theta=10000.0),
+        torch.float16, False, dict(rope_theta=100.0),
+    ),
+    (
+        "falcon-40b-unprefixed",
+        FalconConfig,
+        dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=8, num_kv_heads=2, vocab_size=96,
+             new_decoder_architecture=True, ffn_hidden_size=96, rope_theta=500.0),
+        torch.float16, True, dict(rope_theta=100.0),
+    ),
+    (
+        "falcon-11b-untied",
+        FalconConfig,
+        dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_kv_heads=2, vocab_size=96,
+             new_decoder_architecture=True, num_ln_in_parallel_attn=1, ffn_hidden_size=96, rope_theta=500042.0,
+             tie_word_embeddings=False),
+        torch.float16, False, dict(rope_theta=100.0),
+    ),
+    (
+        "falcon-rw",
+        FalconConfig,
+        dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=8, vocab_size=96, alibi=True, bias=True,
+             multi_query=False, parallel_attn=False, rope_theta=10000.0),
+        torch.float16, False, dict(alibi=False),
+    ),
 ]
 
 COMMON = dict(max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0)
@@ -101,6 +154,8 @@ def modern(kind, arguments):
     """The configuration of transformers 5 from the words of transformers 4."""
     arguments = dict(arguments)
     rope = dict(arguments.pop("rope_scaling", None) or {"rope_type": "default"})
+    if kind is OPTConfig:
+        return kind(**COMMON, **arguments)
     rope["rope_theta"] = arguments.pop("rope_theta")
     return kind(**COMMON, **arguments, rope_parameters=rope)
 
@@ -110,17 +165,18 @@ def build(kind, arguments, dtype, state=None):
     if state is None:
         for name, value in model.named_parameters():
             noise = torch.randn(value.shape)
-            if "norm" in name:
-                noise = 1 + 0.2 * noise
-            elif name.endswith("bias"):
+            if name.endswith("bias"):
                 noise = 0.3 * noise
+            elif "norm" in name or ".ln_" in name:
+                noise = 1 + 0.2 * noise
             elif "embed" not in name:
-                gain = 2.0 if ("q_proj" in name or "k_proj" in name) else 1.2
+                gain = 2.0 if any(word in name for word in ("q_proj", "k_proj", "query_key_value")) else 1.2
                 noise = gain * noise / value.shape[1] ** 0.5
             value.data = noise.to(dtype).float()
         model.tie_weights()
     else:
-        model.load_state_dict(state)
+        missing = model.load_state_dict(state, strict=False).missing_keys
+        assert all("norm" in name for name in missing), missing
     return model
 
 
@@ -133,14 +189,13 @@ def old_config(kind, arguments, dtype):
     """What transformers 4 writes for the same model."""
     name = kind.model_type
     config = {
-        "architectures": [name.capitalize() + "ForCausalLM"],
+        "architectures": [{"opt": "OPT"}.get(name, name.capitalize()) + "ForCausalLM"],
         "attention_dropout": 0.0,
         **COMMON,
-        "hidden_act": "silu",
+        **({} if name in ("opt", "falcon") else {"hidden_act": "silu", "tie_word_embeddings": False}),
         "initializer_range": 0.02,
         "model_type": name,
         "rope_scaling": None,
-        "tie_word_embeddings": False,
         "torch_dtype": str(dtype).removeprefix("torch."),
         "transformers_version": "4.49.0",
         "use_cache": True,
@@ -171,7 +226,8 @@ def main():
         for key, value in model.state_dict().items():
             if key == "lm_head.weight" and model.config.tie_word_embeddings:
                 continue
-            tensors[key.removeprefix("model.") if unprefixed else key] = value.to(dtype).contiguous()
+            prefix = model.base_model_prefix + "."
+            tensors[key.removeprefix(prefix) if unprefixed else key] = value.to(dtype).contiguous()
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
         model.config.dtype = dtype
         model.config.architectures = [type(model).__name__]
