@@ -126,7 +126,7 @@ def fake_quantize(weight, upper, lower, scheme, margins=None):
     if margins is not None:
         margins.meet("weights", tie_margin(t))
     codes = codes_of(t, z, most)
-    parts = codes.detach().reshape(rows, columns).to(torch.uint8), h.detach().squeeze(-1), z.squeeze(-1)
+    parts = codes.detach().reshape(rows, columns), h.detach().squeeze(-1), z.squeeze(-1)
     return ((codes - z) * h).reshape(rows, columns), parts
 
 

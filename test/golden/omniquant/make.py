@@ -122,13 +122,14 @@ def run(shape, scheme, seed):
         return None
     losses.append((y - target).pow(2).mean().item())
     weights = {f"{name}.weight" for name in shape.linears()}
+    quantized = {name: {"codes": codes.to(torch.uint8), "scale": h, "zero": z} for name, (codes, h, z) in stored.items()}
     result = {
         "seed": seed,
         "x": x, "target": target, "reference": reference, "block": block, "parameters": start,
         "output": output, "losses": losses, "gradients": gradients,
         "trained": {name: p.detach() for name, p in parameters.items()},
         "folded": {name: t for name, t in folded.items() if name not in weights},
-        "quantized": {name: dict(zip(("codes", "scale", "zero"), parts)) for name, parts in stored.items()},
+        "quantized": quantized,
         "trainedOutput": y,
     }
     return result, margins
