@@ -5,6 +5,7 @@
 export * from "./check/arithmetic.js";
 export { checkIndexValues } from "./check/basis.js";
 export * from "./check/decoder.js";
+export * from "./check/gradients.js";
 export * from "./check/grid.js";
 export * from "./check/memory.js";
 export * from "./check/quantization.js";

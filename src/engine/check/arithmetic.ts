@@ -21,6 +21,10 @@ export function checkScale(a: Tensor): void {
   if (!isF32(a)) throw misfit("scale", "f32", a);
 }
 
+export function checkUnary(operation: string, a: Tensor): void {
+  if (!isF32(a)) throw misfit(operation, "f32", a);
+}
+
 /** a [R, ..], factors [R]. */
 export function checkScaleRows(a: Tensor, factors: Tensor): { rows: number; width: number } {
   if (!isF32(a, factors) || a.shape.length === 0 || !sameShape(factors.shape, [a.shape[0]]))
@@ -50,6 +54,20 @@ export function checkGatherRows(
 
 export function checkDot(a: Tensor, b: Tensor): void {
   if (!isF32(a, b) || a.size !== b.size) throw misfit("dot", "f32 of one size", a, b);
+}
+
+/** [.., C]: rows are all axes but the last. */
+export function checkColumns(operation: string, a: Tensor): { rows: number; width: number } {
+  const width = a.shape.at(-1);
+  if (!isF32(a) || width === undefined) throw misfit(operation, "f32 [.., C]", a);
+  return { rows: sizeOf(a.shape.slice(0, -1)), width };
+}
+
+/** [R, ..] both. */
+export function checkRowDots(a: Tensor, b: Tensor): { rows: number; width: number } {
+  if (!isF32(a, b) || a.shape.length === 0 || !sameShape(a.shape, b.shape))
+    throw misfit("rowDots", "f32 [R, ..], both of one shape", a, b);
+  return { rows: a.shape[0], width: sizeOf(a.shape.slice(1)) };
 }
 
 export function checkAllFinite(a: Tensor): void {

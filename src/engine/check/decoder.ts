@@ -11,6 +11,14 @@ export function checkRmsNorm(x: Tensor, weight: Tensor): { rows: number; width: 
   return { rows: sizeOf(x.shape.slice(0, -1)), width };
 }
 
+/** x [.., D], weight and bias [D]. */
+export function checkLayerNorm(x: Tensor, weight: Tensor, bias: Tensor): { rows: number; width: number } {
+  const width = x.shape.at(-1);
+  const fits = width !== undefined && sameShape(weight.shape, [width]) && sameShape(bias.shape, [width]);
+  if (!isF32(x, weight, bias) || !fits) throw misfit("layerNorm", "f32 [.., D] and twice f32 [D]", x, weight, bias);
+  return { rows: sizeOf(x.shape.slice(0, -1)), width };
+}
+
 export interface RopeExtents {
   batch: number;
   tokens: number;
@@ -52,7 +60,13 @@ export interface AttentionExtents {
   window: number;
 }
 
-export function checkAttention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): AttentionExtents {
+export function checkAttention(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  options: AttentionOptions,
+  operation = "attention",
+): AttentionExtents {
   const [batch, tokens, heads, size] = q.shape;
   const [, capacity, keyValueHeads] = k.shape;
   const grouped = keyValueHeads > 0 ? heads % keyValueHeads === 0 : heads === 0;
@@ -63,12 +77,14 @@ export function checkAttention(q: Tensor, k: Tensor, v: Tensor, options: Attenti
     !sameShape(k.shape, v.shape) ||
     !grouped
   )
-    throw misfit("attention", "f32 [B, T, H, d] and twice f32 [B, S, K, d] with H a multiple of K", q, k, v);
-  const { scale, keyLength = capacity, window = Number.MAX_SAFE_INTEGER } = options;
+    throw misfit(operation, "f32 [B, T, H, d] and twice f32 [B, S, K, d] with H a multiple of K", q, k, v);
+  const { scale, keyLength = capacity, window = Number.MAX_SAFE_INTEGER, slopes } = options;
+  if (slopes && !(isF32(slopes) && sameShape(slopes.shape, [heads])))
+    throw misfit(operation, `a slope for each of ${heads} heads, f32`, slopes);
   if (!isCount(keyLength) || keyLength > capacity || keyLength < tokens)
-    throw usageError(`attention: expected a keyLength from T = ${tokens} to S = ${capacity}, got ${keyLength}`);
-  if (!(window >= 1)) throw usageError(`attention: expected a window of at least 1, got ${window}`);
-  if (!Number.isFinite(scale)) throw usageError(`attention: expected a finite scale, got ${scale}`);
+    throw usageError(`${operation}: expected a keyLength from T = ${tokens} to S = ${capacity}, got ${keyLength}`);
+  if (!(window >= 1)) throw usageError(`${operation}: expected a window of at least 1, got ${window}`);
+  if (!Number.isFinite(scale)) throw usageError(`${operation}: expected a finite scale, got ${scale}`);
   return {
     batch,
     tokens,

@@ -1,8 +1,8 @@
-import { checkAttention, checkRmsNorm, checkRope } from "../check.js";
+import { checkAttention, checkLayerNorm, checkRmsNorm, checkRope } from "../check.js";
 import type { Engine } from "../engine.js";
 import type { EngineMemory } from "../memory.js";
 
-export const normOperations = (memory: EngineMemory): Pick<Engine, "rmsNorm" | "rope"> => ({
+export const normOperations = (memory: EngineMemory): Pick<Engine, "rmsNorm" | "layerNorm" | "rope"> => ({
   rmsNorm(x, weight, epsilon) {
     const { rows, width } = checkRmsNorm(x, weight);
     const [source, factor] = [memory.host(x), memory.host(weight)];
@@ -14,6 +14,19 @@ export const normOperations = (memory: EngineMemory): Pick<Engine, "rmsNorm" | "
       for (let i = 0; i < width; i++) squares += source[at + i] ** 2;
       const size = Math.sqrt(squares / width + epsilon);
       for (let i = 0; i < width; i++) out[at + i] = (source[at + i] / size) * factor[i];
+    }
+    return result;
+  },
+
+  layerNorm(x, weight, bias, epsilon) {
+    const { rows, width } = checkLayerNorm(x, weight, bias);
+    const [source, factor, shift] = [memory.host(x), memory.host(weight), memory.host(bias)];
+    const result = memory.empty(x.shape);
+    const out = memory.host(result);
+    for (let row = 0; row < rows; row++) {
+      const { mean, deviation } = moments(source, row * width, width, epsilon);
+      for (let i = 0; i < width; i++)
+        out[row * width + i] = ((source[row * width + i] - mean) / deviation) * factor[i] + shift[i];
     }
     return result;
   },
@@ -38,11 +51,27 @@ export const normOperations = (memory: EngineMemory): Pick<Engine, "rmsNorm" | "
   },
 });
 
+/** Mean and sqrt(variance + epsilon) of `width` elements from `at` on. */
+export function moments(
+  x: Float32Array,
+  at: number,
+  width: number,
+  epsilon: number,
+): { mean: number; deviation: number } {
+  let sum = 0;
+  for (let i = at; i < at + width; i++) sum += x[i];
+  const mean = sum / width;
+  let squares = 0;
+  for (let i = at; i < at + width; i++) squares += (x[i] - mean) ** 2;
+  return { mean, deviation: Math.sqrt(squares / width + epsilon) };
+}
+
 export const attentionOperations = (memory: EngineMemory): Pick<Engine, "attention"> => ({
   attention(q, k, v, options) {
     const extents = checkAttention(q, k, v, options);
     const { batch, tokens, capacity, keyLength, heads, keyValueHeads, size, window } = extents;
     const [query, key, value] = [memory.host(q), memory.host(k), memory.host(v)];
+    const slopes = options.slopes && memory.host(options.slopes);
     const result = memory.empty(q.shape);
     const out = memory.host(result);
     const scores = new Float64Array(keyLength);
@@ -59,7 +88,7 @@ export const attentionOperations = (memory: EngineMemory): Pick<Engine, "attenti
           for (let s = first; s <= position; s++) {
             let product = 0;
             for (let i = 0; i < size; i++) product += query[atQuery + i] * key[at(s) + i];
-            scores[s] = product * options.scale;
+            scores[s] = product * options.scale + (slopes ? slopes[h] * (s - position) : 0);
             largest = Math.max(largest, scores[s]);
           }
           let total = 0;

@@ -1,11 +1,25 @@
 import type { F32 } from "../../tensor/index.js";
-import { checkAddInto, checkElementwise, checkScale, checkScaleRows, checkSiluMultiply } from "../check.js";
+import { checkAddInto, checkElementwise, checkScale, checkScaleRows, checkSiluMultiply, checkUnary } from "../check.js";
 import type { Engine } from "../engine.js";
 import type { EngineMemory } from "../memory.js";
+import { normalDistribution } from "./normal.js";
 
 export function elementwiseOperations(
   memory: EngineMemory,
-): Pick<Engine, "add" | "subtract" | "multiply" | "scale" | "addInto" | "scaleRows" | "siluMultiply"> {
+): Pick<
+  Engine,
+  | "add"
+  | "subtract"
+  | "multiply"
+  | "divide"
+  | "scale"
+  | "addInto"
+  | "scaleRows"
+  | "siluMultiply"
+  | "exp"
+  | "relu"
+  | "gelu"
+> {
   /** result[i] = operation(a[i], b[i modulo the size of b]). */
   const elementwise = (name: string, operation: (a: number, b: number) => number) => (a: F32, b: F32) => {
     checkElementwise(name, a, b);
@@ -16,10 +30,23 @@ export function elementwiseOperations(
     return result;
   };
 
+  const unary = (name: string, operation: (a: number) => number) => (a: F32) => {
+    checkUnary(name, a);
+    const source = memory.host(a);
+    const result = memory.empty(a.shape);
+    const out = memory.host(result);
+    for (let i = 0; i < out.length; i++) out[i] = operation(source[i]);
+    return result;
+  };
+
   return {
     add: elementwise("add", (a, b) => a + b),
     subtract: elementwise("subtract", (a, b) => a - b),
     multiply: elementwise("multiply", (a, b) => a * b),
+    divide: elementwise("divide", (a, b) => a / b),
+    exp: unary("exp", Math.exp),
+    relu: unary("relu", (a) => Math.max(a, 0)),
+    gelu: unary("gelu", (a) => a * normalDistribution(a)),
 
     scale(a, factor) {
       checkScale(a);

@@ -7,6 +7,7 @@ import { coordinateOperations } from "./coordinate.js";
 import { attentionOperations, normOperations } from "./decoder.js";
 import { elementwiseOperations } from "./elementwise.js";
 import { factorOperations } from "./factor.js";
+import { attentionGradOperations, elementwiseGradOperations, normGradOperations } from "./gradients.js";
 import { gridOperations } from "./grid.js";
 import { layoutOperations } from "./layout.js";
 import { lossOperations } from "./loss.js";
@@ -14,6 +15,7 @@ import { matrixOperations } from "./matrices.js";
 import { reductionOperations } from "./reductions.js";
 import { rowGridOperations } from "./rowgrid.js";
 import { sweepOperations } from "./sweep.js";
+import { trainingOperations } from "./training.js";
 
 class ReferenceMemory extends EngineMemory {
   protected allocate(bytes: number): MemoryBlock {
@@ -39,6 +41,10 @@ export function createReferenceEngine(): Engine {
     normOperations(memory),
     attentionOperations(memory),
     lossOperations(memory),
+    elementwiseGradOperations(memory),
+    normGradOperations(memory),
+    attentionGradOperations(memory),
+    trainingOperations(memory),
     codebookOperations(memory),
     sweepOperations(memory),
     coordinateOperations(memory),
