@@ -1,8 +1,10 @@
+import { z } from "zod";
 import { formatError, unsupportedError } from "../errors.js";
 import type { Folder } from "../files/folder.js";
 import { isObject, type JsonObject, readJsonObject } from "../files/json.js";
 import { openCheckpoint } from "../files/sharded.js";
 import type { TensorReader } from "../files/tensors.js";
+import type { ActivationScheme } from "../model/activation-scheme.js";
 import { blockLinears } from "../model/block.js";
 import { type ModelConfig, parseModelConfig } from "../model/config.js";
 import { canonicalName, checkFinite, checkShape, findKey, plainWeights, type WeightSource } from "../model/weights.js";
@@ -38,6 +40,8 @@ export interface CheckpointModel {
   /** The whole of config.json. */
   readonly config: JsonObject;
   readonly model: ModelConfig;
+  /** How activations are quantized when it runs; undefined where they are left alone. */
+  readonly activations?: ActivationScheme;
   readonly tensors: TensorReader;
   readonly weights: WeightSource;
   /** In the order of the model; empty for a plain checkpoint. */
@@ -175,6 +179,24 @@ function findBitwright(config: JsonObject, model: ModelConfig, tensors: TensorRe
   );
 }
 
+const activationBits = z.number().int().min(2).max(8).optional();
+const activationSchema = z.object({
+  input: activationBits,
+  query: activationBits,
+  key: activationBits,
+  value: activationBits,
+  symmetric: z.boolean().optional(),
+});
+
+function bitwrightActivations(config: JsonObject, where: string): ActivationScheme | undefined {
+  const quantization = isObject(config.quantization_config) ? config.quantization_config : {};
+  if (quantization.activations === undefined) return undefined;
+  const parsed = activationSchema.safeParse(quantization.activations);
+  if (parsed.success) return parsed.data;
+  const problems = parsed.error.issues.slice(0, 4).map((issue) => `${issue.path.join(".")}: ${issue.message}`);
+  throw formatError(`${where}: quantization_config.activations is not valid: ${problems.join("; ")}`);
+}
+
 /** Bits of each layer's tensors: those whose name begins with the layer's. */
 function bitsByLayer(tensors: TensorReader, keys: readonly string[]): Map<string, number> {
   const bits = new Map(keys.map((key) => [key, 0]));
@@ -209,6 +231,7 @@ function describe(
     format,
     config,
     model,
+    activations: format === "bitwright" ? bitwrightActivations(config, `${folder.name}/${CONFIG_FILE}`) : undefined,
     tensors,
     layers: inModelOrder(layers),
     weights: quantizedWeights(plainWeights(tensors), layerOf),

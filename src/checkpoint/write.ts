@@ -1,11 +1,14 @@
-import { formatError, throwIfAborted, usageError } from "../errors.js";
+import { formatError, numericError, throwIfAborted, usageError } from "../errors.js";
+import { bytesOf as bytesView } from "../files/dtypes.js";
 import type { OutputFolder } from "../files/folder.js";
 import type { JsonObject } from "../files/json.js";
 import { type OutgoingTensor, tensorBytes, writeCheckpointTensors } from "../files/safetensors-writer.js";
 import type { TensorReader } from "../files/tensors.js";
-import { findKey } from "../model/weights.js";
+import type { ActivationScheme } from "../model/activation-scheme.js";
+import { canonicalName, checkFinite, findKey } from "../model/weights.js";
 import type { RecordLayout } from "../quant/bits.js";
 import type { QuantizedRecord, RecordStorage } from "../quant/record.js";
+import { BYTES_PER_ELEMENT, bf16ToF32, type DType, f16ToF32, f32ToBF16, f32ToF16 } from "../tensor/index.js";
 import { bitwrightLayout } from "./bitwright.js";
 import { carryFiles, withDtype, writeJson } from "./carry.js";
 import type { LayerTensor } from "./layout.js";
@@ -19,6 +22,10 @@ export interface QuantizedCheckpoint {
   /** Canonical names of the quantized linears; each record is read twice, one at a time. */
   names: readonly string[];
   record(name: string): Promise<QuantizedRecord>;
+  /** Values in place of the source's, by canonical tensor name: norms and biases that a method changed. */
+  vectors?: ReadonlyMap<string, Float32Array>;
+  /** How activations are quantized when the model runs; only our own layout says so. */
+  activations?: ActivationScheme;
   /** Default: the published VPTQ layout if it holds every record, else our own. */
   layout?: RecordLayout;
   /** Contents of bitwright.json. */
@@ -45,7 +52,7 @@ export async function writeQuantizedCheckpoint(job: QuantizedCheckpoint): Promis
     const quantization =
       layout === "vptq"
         ? { quant_method: "vptq", config_for_layers: settings }
-        : { quant_method: "bitwright", version: 1, layers: settings };
+        : { quant_method: "bitwright", version: 1, ...activationWords(job.activations), layers: settings };
     await carryFiles(job.source.folder, job.output);
     const bytes = await writeCheckpointTensors(job.output, tensors, job.maxShardBytes);
     if (job.report) await writeJson(job.output, REPORT_FILE, job.report);
@@ -59,10 +66,14 @@ export async function writeQuantizedCheckpoint(job: QuantizedCheckpoint): Promis
   }
 }
 
+const activationWords = (activations: ActivationScheme | undefined) => (activations ? { activations } : {});
+
 /** The layout asked for, or the published one if it holds every record. Throws "usage" when the one asked for cannot. */
 async function chooseLayout(job: QuantizedCheckpoint): Promise<Plan> {
   if (job.layout === "bitwright") return planTensors(job, "bitwright");
-  const plan = await planTensors(job, "vptq");
+  const plan = job.activations
+    ? { refused: "the quantization of activations (--activations, --kv)" }
+    : await planTensors(job, "vptq");
   if (!("refused" in plan)) return plan;
   if (job.layout === undefined) return { ...(await planTensors(job, "bitwright")), reason: plan.refused };
   throw usageError(
@@ -112,9 +123,13 @@ async function planTensors(job: QuantizedCheckpoint, layout: RecordLayout): Prom
       }),
     );
   }
-  const tensors = source.tensors.names.flatMap(
-    (name) => replaced.get(name) ?? (own.has(name) ? [] : [copyOf(source.tensors, name)]),
-  );
+  const tensors = source.tensors.names.flatMap((name) => {
+    const values = job.vectors?.get(canonicalName(source.model, name));
+    return (
+      replaced.get(name) ??
+      (own.has(name) ? [] : [values ? changed(source, name, values) : copyOf(source.tensors, name)])
+    );
+  });
   return { layout, tensors: withProgress(tensors, job), settings, storage };
 }
 
@@ -131,6 +146,28 @@ function bytesOf(tensors: LayerTensor[], field: string): Uint8Array {
   const tensor = tensors.find(({ name }) => name === field);
   if (!tensor) throw formatError(`the record changed while it was written: ${field} is gone`);
   return tensor.bytes;
+}
+
+/** A tensor of the source with other values, in the type that it has there. */
+function changed({ tensors }: CheckpointModel, name: string, values: Float32Array): OutgoingTensor {
+  const info = tensors.info(name);
+  if (info?.bytes !== values.length * BYTES_PER_ELEMENT[info?.dtype as DType]) {
+    throw formatError(`tensor ${name}: ${values.length} new values do not fit its shape [${info?.shape}]`);
+  }
+  const { dtype, shape } = info;
+  checkFinite(name, values, shape);
+  const stored =
+    dtype === "f16" ? f32ToF16(values) : dtype === "bf16" ? f32ToBF16(values) : dtype === "f32" ? values : undefined;
+  if (!stored) throw formatError(`tensor ${name} holds ${dtype}: expected f16, bf16 or f32`);
+  const back = stored instanceof Float32Array ? stored : dtype === "f16" ? f16ToF32(stored) : bf16ToF32(stored);
+  const over = back.findIndex((value) => !Number.isFinite(value));
+  if (over >= 0) {
+    throw numericError(
+      `tensor ${name}: ${values[over]} is out of the range of ${dtype}`,
+      "lower --let-lr, or use --no-let",
+    );
+  }
+  return { name, dtype, shape, read: async () => bytesView(stored) };
 }
 
 const CHUNK = 16 * 2 ** 20;

@@ -30,6 +30,7 @@ export async function quantizeByTraining(run: JobRun): Promise<ReadonlyMap<strin
     const name = (stage: string) => `block-${block}-${stage}.state`;
     return {
       onEpoch: (epoch) => emit({ type: "epoch", block, ...epoch }),
+      onTrained: (stage, { endLoss, ...result }) => emit({ type: "trained", block, stage, loss: endLoss, ...result }),
       onStep: () => run.advance(run.cost.step * recipe.batch),
       load: async (stage) => {
         const bytes = await journal.read(name(stage));
@@ -102,10 +103,6 @@ export async function quantizeByTraining(run: JobRun): Promise<ReadonlyMap<strin
           scheme,
           { seed: recipe.seed, storage: model.dtype ?? "f16", progress: progressOf(block), signal },
         );
-        for (const { stage, result: trained } of result.stages) {
-          const { startLoss, endLoss, improved, skippedSteps, steps } = trained;
-          emit({ type: "trained", block, stage, startLoss, loss: endLoss, improved, skippedSteps, steps });
-        }
         const seconds = (performance.now() - since) / 1000 / Math.max(1, Object.keys(grids).length);
         for (const linear of planned) {
           const { slot, name } = linear.spec;

@@ -22,7 +22,8 @@ export async function openModel(engine: Engine, folder: Folder, options: Decoder
   const checkpoint = await openCheckpointModel(folder);
   let decoder: Decoder;
   try {
-    decoder = await openDecoder(engine, checkpoint.model, checkpoint.weights, options);
+    const { model, weights, activations } = checkpoint;
+    decoder = await openDecoder(engine, model, weights, { activations, ...options });
   } catch (error) {
     await checkpoint.close();
     throw error;

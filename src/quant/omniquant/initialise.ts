@@ -75,10 +75,12 @@ async function siteRanges(
 ): Promise<{ activation: Float32Array; weight: Float32Array } | undefined> {
   const { engine, weights, config } = block;
   const columnMax = async (slots: readonly LinearSlot[]) => {
-    const all = await Promise.all(
-      slots.map((slot) => engine.scope(() => engine.read(engine.columnAbsMax(weights.linears[slot].weight)))),
-    );
-    return all.reduce((largest, one) => largest.map((value, i) => Math.max(value, one[i])));
+    let largest: Float32Array | undefined;
+    for (const slot of slots) {
+      const own = await engine.scope(() => engine.read(engine.columnAbsMax(weights.linears[slot].weight)));
+      largest = largest?.map((value, i) => Math.max(value, own[i])) ?? own;
+    }
+    return largest ?? new Float32Array(size);
   };
   switch (spec.kind) {
     case "norm":

@@ -9,7 +9,7 @@ import { blockLoss, inputRanges, type TrainingBlock, type TrainingStreams } from
 import { initialiseClipping, initialiseTransform } from "./initialise.js";
 import { clippedBlock, griddedBlock, gridOptions, trainedGrid } from "./quantizer.js";
 import type { OmniquantScheme } from "./scheme.js";
-import { type TrainingProgress, type TrainingResult, trainBlock } from "./train.js";
+import { type TrainingProgress, trainBlock } from "./train.js";
 import { planTransform, Transform, type TransformParameters } from "./transform.js";
 
 export interface BlockOptions {
@@ -25,7 +25,6 @@ export interface QuantizedBlock {
   linears: Record<string, QuantizedLinear>;
   /** Vectors that the transformation changed, by slot, as they are stored. */
   vectors: Record<string, Float32Array>;
-  stages: { stage: string; result: TrainingResult }[];
 }
 
 /** Windows on which the ranges of inputs are taken. */
@@ -43,7 +42,6 @@ export async function quantizeOmniquant(
   options: BlockOptions,
 ): Promise<QuantizedBlock> {
   const { engine } = block;
-  const stages: QuantizedBlock["stages"] = [];
   return engine.scope(async () => {
     // names what is not finite before anything is made of it
     await blockLoss(block, block.weights, streams, 1, undefined, options.signal);
@@ -61,7 +59,7 @@ export async function quantizeOmniquant(
         clippedBlock(running, transform.apply(running, block.weights, parameters), block.grids, clipping);
       const trained = trainedParameters(scheme, parameters, clipping);
       if (scheme.epochs > 0 && trained.length > 0) {
-        const result = await trainBlock({
+        await trainBlock({
           block,
           streams,
           parameters: trained,
@@ -72,11 +70,9 @@ export async function quantizeOmniquant(
           stage: "clip",
           ...options,
         });
-        stages.push({ stage: "clip", result });
       }
       const folded = storedVectors(engine, transform.apply(engine, block.weights, parameters), block, options);
-      const result = await roundBlock(block, folded, clipping, await squares(), streams, scheme, options, stages);
-      return { ...result, stages };
+      return await roundBlock(block, folded, clipping, await squares(), streams, scheme, options);
     } finally {
       transform.dispose();
     }
@@ -86,7 +82,7 @@ export async function quantizeOmniquant(
 /** Without the transformation there are no sites. */
 function planFor(block: TrainingBlock, scheme: OmniquantScheme) {
   if (!scheme.transform) return { sites: [], linears: {}, norms: {} };
-  return planTransform(block.config, scheme.activations?.input !== undefined);
+  return planTransform(block.config, scheme.activations);
 }
 
 /** E[x^2] of the inputs as the transformation has them, by slot: they lost what the columns gained. */
@@ -155,8 +151,7 @@ async function roundBlock(
   streams: TrainingStreams,
   scheme: OmniquantScheme,
   options: BlockOptions,
-  stages: QuantizedBlock["stages"],
-): Promise<Omit<QuantizedBlock, "stages">> {
+): Promise<QuantizedBlock> {
   const { engine, grids } = block;
   const current: BlockWeights = { linears: { ...folded.linears }, vectors: folded.vectors };
   const trained: Record<string, { logScale: F32; zero: F32 }> = {};
@@ -179,7 +174,7 @@ async function roundBlock(
         parameters.push({ name: `${slot}.weight`, tensor: weight, rate: scheme.weightRate * size });
       }
     }
-    const result = await trainBlock({
+    await trainBlock({
       block,
       streams,
       parameters,
@@ -190,7 +185,6 @@ async function roundBlock(
       stage: "tune",
       ...options,
     });
-    stages.push({ stage: "tune", result });
   }
   const linears: Record<string, QuantizedLinear> = {};
   for (const slot of Object.keys(grids)) {

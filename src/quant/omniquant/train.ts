@@ -30,6 +30,8 @@ export interface TrainingJob {
 /** Where training tells what it does, and keeps what a killed run needs. */
 export interface TrainingProgress {
   onEpoch?(epoch: EpochDone): void;
+  /** A stage of a block's training is over. */
+  onTrained?(stage: string, result: TrainingResult): void;
   onStep?(stage: string, step: number, steps: number): void;
   load?(stage: string): Promise<TrainingState | undefined>;
   save?(state: TrainingState): Promise<void>;
@@ -123,13 +125,15 @@ export async function trainBlock(job: TrainingJob): Promise<TrainingResult> {
     });
     const improved = endLoss < current.startLoss;
     if (!improved) for (const { name, tensor } of parameters) engine.write(tensor, current.start[name]);
-    return {
+    const result = {
       startLoss: current.startLoss,
       endLoss: improved ? endLoss : current.startLoss,
       improved,
       skippedSteps: optimizer.skipped,
       steps,
     };
+    progress.onTrained?.(stage, result);
+    return result;
   } finally {
     optimizer.dispose();
   }

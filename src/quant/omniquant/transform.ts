@@ -1,4 +1,5 @@
 import type { Engine } from "../../engine/engine.js";
+import type { ActivationScheme } from "../../model/activation-scheme.js";
 import type { BlockWeights, LinearWeights } from "../../model/block.js";
 import type { ModelConfig } from "../../model/config.js";
 import type { LinearSlot, VectorSlot } from "../../model/family.js";
@@ -50,10 +51,10 @@ export interface TransformParameters {
 const range = (count: number): Int32Array => Int32Array.from({ length: count }, (_, index) => index);
 
 /**
- * The sites of a model's blocks. `shifts` false leaves the shifts out (they help activation quantization only).
- * Pairs are tied over the rotary dimensions: (i, i + rotary / 2).
+ * The sites of a model's blocks. Only where activations are quantized does it matter how query and key share their sizes: with
+ * a grid a row the weights alone would not notice.
  */
-export function planTransform(config: ModelConfig, shifts: boolean): TransformPlan {
+export function planTransform(config: ModelConfig, activations: ActivationScheme | undefined): TransformPlan {
   const plan: TransformPlan = { sites: [], linears: {}, norms: {} };
   const linear = (slot: string): LinearPlan => {
     plan.linears[slot] ??= { rows: [], columns: [] };
@@ -84,7 +85,7 @@ export function planTransform(config: ModelConfig, shifts: boolean): TransformPl
   for (const spec of transformSites(config)) {
     switch (spec.kind) {
       case "norm": {
-        plan.sites.push({ name: spec.norm, size: hidden, shift: shifts && spec.shift, spec });
+        plan.sites.push({ name: spec.norm, size: hidden, shift: spec.shift, spec });
         plan.norms[spec.norm] = spec.norm;
         for (const slot of spec.consumers) {
           linear(slot).columns.push({ site: spec.norm, index: range(hidden), sign: signs(hidden, 1) });
@@ -93,13 +94,14 @@ export function planTransform(config: ModelConfig, shifts: boolean): TransformPl
       }
       case "value": {
         const size = keyValueHeads * headSize;
-        plan.sites.push({ name: "value", size, shift: shifts && spec.shift, spec });
+        plan.sites.push({ name: "value", size, shift: spec.shift, spec });
         addRows("value", "value", rows.value, range(size), -1);
         const columns = repeated(range(size), headSize);
         linear("output").columns.push({ site: "value", index: columns, sign: signs(columns.length, 1) });
         break;
       }
       case "queryKey": {
+        if (activations?.query === undefined && activations?.key === undefined) break;
         const { index, size } = tiedPairs(config, spec.rotary);
         plan.sites.push({ name: "queryKey", size, shift: false, spec });
         addRows("key", "queryKey", rows.key, index, 1);
