@@ -113,7 +113,10 @@ def clipped_grid(weight, upper, lower, bits, margins=None):
 
 
 def codes_of(t, z, most):
-    return (round_straight(t) + z).clamp(0, most)
+    """clamp(round(t) + z, 0, most); the gradient of a code at an end that was not clamped passes, whatever torch.clamp does there."""
+    codes = round_straight(t) + z
+    inside = (codes >= 0) & (codes <= most)
+    return torch.where(inside, codes, codes.detach().clamp(0, most))
 
 
 def fake_quantize(weight, upper, lower, scheme, margins=None):
