@@ -48,6 +48,18 @@ export const CODE_TIE = 2e-5;
 export const GOLDEN: Tolerance = { ofLargest: 3e-7 };
 /** Gradients of grids and of fake quantization: f32 sums of some hundred products, where the reference has f64. */
 export const GRID_GRADIENT: Tolerance = { ofLargest: 2e-6, absolute: 1e-6 };
+/** exp in f32; the absolute part is for results below the normal numbers, which may be 0. */
+export const EXP: Tolerance = { relative: 3e-7, absolute: 2e-38 };
+/** The normal distribution and the sigmoid in f32, times a few numbers; the absolute part is for slopes that cancel. */
+export const ACTIVATION: Tolerance = { relative: 2e-6, absolute: 5e-7 };
+/** f32 sums over a row and a square root; rows far from 0 lose what their mean takes. */
+export const LAYER_NORM: Tolerance = { ofLargest: 2e-6 };
+/** f32 sums over rows and, of a weight, over up to a thousand of them; the absolute part for sums that cancel. */
+export const NORM_GRAD: Tolerance = { ofLargest: 5e-6, absolute: 1e-6 };
+/** As ATTENTION, with a difference of products of f32 sums in between, and the result rounded to f32. */
+export const ATTENTION_GRAD: Tolerance = { ofLargest: 1e-5, absolute: 2e-6 };
+/** One step in f32: some roundings of the parameter, and of moments near its size. */
+export const ADAMW: Tolerance = { relative: 5e-7, absolute: 5e-7 };
 /** A product of two rounded factors against what it should restore. */
 export const IDENTITY: Tolerance = { ofLargest: 2e-6 };
 

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import type { AffineGridOptions, Engine, GroupGridOptions } from "../../src/engine/engine.js";
+import type { AdamwOptions, AffineGridOptions, Engine, GroupGridOptions } from "../../src/engine/engine.js";
 import { BitwrightError } from "../../src/errors.js";
 import type { DType, F32, I32, Tensor } from "../../src/tensor/index.js";
 
@@ -24,6 +24,11 @@ const groups = (more: Partial<GroupGridOptions> = {}): GroupGridOptions => ({
   bits: 4,
   group: 2,
   symmetric: false,
+  ...more,
+});
+
+const adam = (more: Partial<AdamwOptions> = {}): AdamwOptions => ({
+  ...{ rate: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay: 0, step: 1 },
   ...more,
 });
 
@@ -68,6 +73,10 @@ const MISUSES: Partial<Record<keyof Engine, Attempt[]>> = {
   subtract: [(e, t) => e.subtract(t(2, 3), t(3, 2)), (e, t) => e.subtract(t(3), t(2, 3))],
   multiply: [(e, t) => e.multiply(t(2, 3), t(1, 3)), (e, t) => e.multiply(t(2, 3), t())],
   scale: [(e, t) => e.scale(t.ids(1) as never, 2)],
+  divide: [(e, t) => e.divide(t(3), t(4)), (e, t) => e.divide(t(2, 3), t(2))],
+  exp: [(e, t) => e.exp(t.ids(1) as never)],
+  relu: [(e, t) => e.relu(t.ids(1) as never)],
+  gelu: [(e, t) => e.gelu(t.ids(1) as never)],
   addInto: [
     (e, t) => e.addInto(t(3), t(4)),
     (e, t) => {
@@ -88,6 +97,9 @@ const MISUSES: Partial<Record<keyof Engine, Attempt[]>> = {
   dot: [(e, t) => e.dot(t(3), t(4))],
   allFinite: [(e, t) => e.allFinite(t.ids(1) as never)],
   argmax: [(e, t) => e.argmax(t(3)), (e, t) => e.argmax(t(3, 0))],
+  sumRows: [(e, t) => e.sumRows(t()), (e, t) => e.sumRows(t.ids(1) as never)],
+  rowDots: [(e, t) => e.rowDots(t(), t()), (e, t) => e.rowDots(t(2, 3), t(2, 4))],
+  columnAbsMax: [(e, t) => e.columnAbsMax(t()), (e, t) => e.columnAbsMax(t.ids(1) as never)],
   matmul: [
     (e, t) => e.matmul(t(2, 3), t(4, 5)),
     (e, t) => e.matmul(t(2, 3), t(3, 5), { transposeA: true }),
@@ -131,6 +143,43 @@ const MISUSES: Partial<Record<keyof Engine, Attempt[]>> = {
     (e, t) => e.attention(t(1, 2, 2, 4), t(1, 4, 2, 4), t(1, 4, 2, 4), { scale: 1, keyLength: 1 }),
     (e, t) => e.attention(t(1, 2, 2, 4), t(1, 2, 2, 4), t(1, 2, 2, 4), { scale: 1, window: 0 }),
     (e, t) => e.attention(t(1, 2, 2, 4), t(1, 2, 2, 4), t(1, 2, 2, 4), { scale: Number.NaN }),
+    (e, t) => e.attention(t(1, 2, 2, 4), t(1, 2, 2, 4), t(1, 2, 2, 4), { scale: 1, slopes: t(3) }),
+  ],
+  layerNorm: [
+    (e, t) => e.layerNorm(t(2, 3), t(2), t(3), 1e-5),
+    (e, t) => e.layerNorm(t(2, 3), t(3), t(2), 1e-5),
+    (e, t) => e.layerNorm(t(), t(1), t(1), 1e-5),
+  ],
+  siluMultiplyGrad: [(e, t) => e.siluMultiplyGrad(t(3), t(3), t(4)), (e, t) => e.siluMultiplyGrad(t(3), t(4), t(3))],
+  reluGrad: [(e, t) => e.reluGrad(t(3), t(4))],
+  geluGrad: [(e, t) => e.geluGrad(t(3), t(1, 3))],
+  rmsNormGrad: [
+    (e, t) => e.rmsNormGrad(t(2, 3), t(2), 1e-5, t(2, 3)),
+    (e, t) => e.rmsNormGrad(t(2, 3), t(3), 1e-5, t(3, 2)),
+  ],
+  layerNormGrad: [
+    (e, t) => e.layerNormGrad(t(2, 3), t(2), 1e-5, t(2, 3)),
+    (e, t) => e.layerNormGrad(t(2, 3), t(3), 1e-5, t(6)),
+  ],
+  attentionGrad: [
+    (e, t) => e.attentionGrad(t(1, 2, 3, 4), t(1, 2, 2, 4), t(1, 2, 2, 4), t(1, 2, 3, 4), t(1, 2, 3, 4), { scale: 1 }),
+    (e, t) => e.attentionGrad(t(1, 2, 2, 4), t(1, 3, 2, 4), t(1, 3, 2, 4), t(1, 2, 2, 4), t(1, 2, 2, 4), { scale: 1 }),
+    (e, t) => e.attentionGrad(t(1, 2, 2, 4), t(1, 2, 2, 4), t(1, 2, 2, 4), t(1, 2, 2, 5), t(1, 2, 2, 4), { scale: 1 }),
+    (e, t) => e.attentionGrad(t(1, 2, 2, 4), t(1, 2, 2, 4), t(1, 2, 2, 4), t(1, 2, 2, 4), t(16), { scale: 1 }),
+    (e, t) => {
+      const [q, slopes] = [t(1, 2, 2, 4), t(1)];
+      return e.attentionGrad(q, q, q, q, q, { scale: 1, slopes });
+    },
+  ],
+  adamwStep: [
+    (e, t) => e.adamwStep(t(3), t(4), t(3), t(3), adam()),
+    (e, t) => e.adamwStep(t(3), t(3), t(3), t(1, 3), adam()),
+    (e, t) => e.adamwStep(t(3), t(3), t(3), t(3), adam({ step: 0 })),
+    (e, t) => e.adamwStep(t(3), t(3), t(3), t(3), adam({ beta2: 1 })),
+    (e, t) => {
+      const a = t(3);
+      e.adamwStep(a, t(3), a, t(3), adam());
+    },
   ],
   crossEntropy: [
     (e, t) => e.crossEntropy(t(2, 3), t.ids(0, 3)),

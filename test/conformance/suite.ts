@@ -7,6 +7,7 @@ import { castCases } from "./cases/cast.js";
 import { codebookCases } from "./cases/codebook.js";
 import { decoderCases } from "./cases/decoder.js";
 import { elementwiseCases } from "./cases/elementwise.js";
+import { gradientCases } from "./cases/gradients.js";
 import { gridCases } from "./cases/grid.js";
 import { matrixCases } from "./cases/matrices.js";
 import { sweepCases } from "./cases/sweeps.js";
@@ -26,6 +27,7 @@ export const ALL_CASES: readonly Case[] = [
   ...sweepCases,
   ...affineCases,
   ...gridCases,
+  ...gradientCases,
 ];
 
 /** Calls `run` with the cases of one operation after the other. */

@@ -43,12 +43,13 @@ export function decoderOperations({ runtime, empty, address, view }: WasmContext
     const extents = checkAttention(q, k, v, options);
     const { batch, tokens, capacity, keyLength, heads, keyValueHeads, size } = extents;
     const [fromQ, fromK, fromV] = [address(q), address(k), address(v)];
+    const slopes = options.slopes ? address(options.slopes) : 0;
     const target = empty(q.shape);
     if (target.size === 0) return target;
     const shared = [tokens, heads, keyValueHeads, size, keyLength, Math.max(1, extents.window), { f32: options.scale }];
     const group = heads / keyValueHeads;
     if (tokens <= FEW_QUERIES) {
-      const args = [fromK, fromV, fromQ, address(target), ...shared, capacity];
+      const args = [fromK, fromV, fromQ, address(target), ...shared, capacity, slopes];
       const grain = Math.ceil(GRAIN / (keyLength * size * group * tokens));
       runtime.run("attendRows", batch * keyValueHeads, grain, args, 4 * keyLength + 16);
       return target;
@@ -71,7 +72,7 @@ export function decoderOperations({ runtime, empty, address, view }: WasmContext
         const atQueries = 4 * first * tokens * heads * size;
         const packArgs = [keys, values, fromK + atKeys, fromV + atKeys, capacity, keyValueHeads, size, keyLength];
         runtime.run("packKeysValues", count * Math.ceil(keyLength / 64), rowGrain(128 * size), packArgs);
-        const args = [keys, values, fromQ + atQueries, address(target) + atQueries, ...shared];
+        const args = [keys, values, fromQ + atQueries, address(target) + atQueries, ...shared, slopes];
         runtime.run("attendTiles", count * tiles, tileGrain, args, scratch);
       }
     });

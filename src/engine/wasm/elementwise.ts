@@ -21,6 +21,7 @@ type Operations = Pick<
   | "add"
   | "subtract"
   | "multiply"
+  | "divide"
   | "scale"
   | "addInto"
   | "scaleRows"
@@ -40,7 +41,7 @@ const rowGrain = (width: number): number => Math.ceil((GRAIN * BLOCK) / Math.max
 
 /** Elementwise operations, layout and reductions (assembly/elementwise.ts, layout.ts, reduce.ts). */
 export function elementwiseOperations({ runtime, empty, address, view }: WasmContext): Operations {
-  function binary(kernel: "add" | "subtract" | "multiply", a: F32, b: F32): F32 {
+  function binary(kernel: "add" | "subtract" | "multiply" | "divide", a: F32, b: F32): F32 {
     checkElementwise(kernel, a, b);
     const args = [address(a), address(b), a.size, Math.max(1, b.size)];
     const target = empty(a.shape);
@@ -131,6 +132,7 @@ export function elementwiseOperations({ runtime, empty, address, view }: WasmCon
     add: (a, b) => binary("add", a, b),
     subtract: (a, b) => binary("subtract", a, b),
     multiply: (a, b) => binary("multiply", a, b),
+    divide: (a, b) => binary("divide", a, b),
     scale,
     addInto,
     scaleRows,

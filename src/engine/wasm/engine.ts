@@ -1,6 +1,9 @@
 import type { Engine } from "../engine.js";
+import { activationOperations } from "./activation.js";
 import { affineOperations } from "./affine.js";
+import { attentionGradOperations } from "./attentiongrad.js";
 import { codebookOperations } from "./codebook.js";
+import { columnOperations } from "./columns.js";
 import type { WasmContext } from "./context.js";
 import { decoderOperations } from "./decoder.js";
 import { elementwiseOperations } from "./elementwise.js";
@@ -8,6 +11,7 @@ import { factorOperations } from "./factor.js";
 import { gridOperations } from "./grid.js";
 import { matrixOperations } from "./matrix.js";
 import { WasmMemory } from "./memory.js";
+import { normOperations } from "./norm.js";
 import type { ProductLibrary } from "./product.js";
 import { hasRelaxedSimd, WasmRuntime } from "./runtime.js";
 import { sweepOperations } from "./sweep.js";
@@ -48,7 +52,11 @@ export async function createWasmEngine(options: WasmEngineOptions = {}): Promise
     arithmetic: library ? `${library.arithmetic}, ${arithmetic}` : arithmetic,
     ...elementwiseOperations(context),
     ...matrixOperations(context, library),
+    ...activationOperations(context),
+    ...columnOperations(context),
     ...decoderOperations(context),
+    ...normOperations(context),
+    ...attentionGradOperations(context),
     ...codebookOperations(context),
     ...sweepOperations(context),
     ...affineOperations(context),

@@ -3,6 +3,7 @@ import { float, int, pointer } from "./lib/job";
 import { packColumns, packRows, tile4x8 } from "./lib/product";
 import { largest } from "./lib/rows";
 import { madd, sumLanes4 } from "./lib/simd";
+import { addSlope, softmaxStep, UNSEEN } from "./lib/softmax";
 
 // Causal attention with an online softmax (FlashAttention, arXiv:2205.14135). Everything is held transposed: scores are
 // [keys][8 queries], so that maximum, exp and sum run down columns without a shuffle, and the probabilities are at once
@@ -15,12 +16,10 @@ const KEYS: i32 = 256;
 const QUERIES: i32 = 32;
 /** Keys that one unit of `packKeysValues` packs. */
 const PACK: i32 = 64;
-/** Score of a key that is not seen: finite, so that differences are. */
-const UNSEEN: f32 = -3e38;
 
 /**
- * Slots: 0 packed keys, 1 packed values, 2 k, 3 v [B, S, K, d], 4 S, 5 K, 6 d, 7 L: valid keys. One packed head has
- * L4 * d and L4 * d4 numbers (rounded up to 4). Units: 64 keys of a head, heads of all batches in a row.
+ * Slots: 0 packed keys, 1 packed values or 0: none, 2 k, 3 v [B, S, K, d], 4 S, 5 K, 6 d, 7 L: valid keys. One packed head
+ * has L4 * d and L4 * d4 numbers (rounded up to 4). Units: 64 keys of a head, heads of all batches in a row.
  */
 export function packKeysValues(begin: i32, end: i32, args: usize, scratch: usize): void {
   const capacity = int(args, 4);
@@ -40,6 +39,7 @@ export function packKeysValues(begin: i32, end: i32, args: usize, scratch: usize
       const source = pointer(args, 2) + origin + <usize>(key - first) * stride;
       packRows(source, stride, min(4, last - key), d, keys + ((<usize>key * <usize>d) << 2), 16);
     }
+    if (pointer(args, 1) == 0) continue;
     const panels = (d + 3) >> 2;
     const panelBytes = <usize>padded << 4;
     const values = pointer(args, 1) + <usize>(head * panels) * panelBytes + (<usize>first << 4);
@@ -50,86 +50,9 @@ export function packKeysValues(begin: i32, end: i32, args: usize, scratch: usize
   }
 }
 
-/** Four keys, from `keys`, are seen by a query at `position` up to itself and, with a window, not before its start. */
-// @ts-ignore: decorator
-@inline
-function seen(key: i32, positions: v128, starts: v128): v128 {
-  const keys = i32x4.splat(key);
-  return v128.and(i32x4.le_s(keys, positions), i32x4.ge_s(keys, starts));
-}
-
-/**
- * One step of the softmax of 8 queries: `count` rows of scores become exp(score - maximum); `state` holds the maxima (8),
- * then the sums (8); `sums` [rows][8] is rescaled to the new maxima. With `masked`, positions and starts say what is seen.
- */
-function softmaxStep(
-  scores: usize,
-  count: i32,
-  state: usize,
-  sums: usize,
-  rows: i32,
-  masked: bool,
-  key: i32,
-  position: i32,
-  window: i32,
-): void {
-  const positions0 = i32x4.add(i32x4.splat(position), i32x4(0, 1, 2, 3));
-  const positions1 = i32x4.add(i32x4.splat(position), i32x4(4, 5, 6, 7));
-  const starts0 = i32x4.sub(positions0, i32x4.splat(window - 1));
-  const starts1 = i32x4.sub(positions1, i32x4.splat(window - 1));
-  const unseen = f32x4.splat(UNSEEN);
-  const end = scores + (<usize>count << 5);
-  const old0 = v128.load(state);
-  const old1 = v128.load(state, 16);
-  let top0 = old0;
-  let top1 = old1;
-  if (masked) {
-    let j = key;
-    for (let at = scores; at < end; at += 32) {
-      const s0 = v128.bitselect(v128.load(at), unseen, seen(j, positions0, starts0));
-      const s1 = v128.bitselect(v128.load(at, 16), unseen, seen(j, positions1, starts1));
-      v128.store(at, s0);
-      v128.store(at, s1, 16);
-      top0 = f32x4.pmax(top0, s0);
-      top1 = f32x4.pmax(top1, s1);
-      j++;
-    }
-  } else {
-    for (let at = scores; at < end; at += 32) {
-      top0 = f32x4.pmax(top0, v128.load(at));
-      top1 = f32x4.pmax(top1, v128.load(at, 16));
-    }
-  }
-  let sum0 = f32x4.splat(0);
-  let sum1 = sum0;
-  for (let at = scores; at < end; at += 32) {
-    const e0 = exp4(f32x4.sub(v128.load(at), top0));
-    v128.store(at, e0);
-    sum0 = f32x4.add(sum0, e0);
-    const e1 = exp4(f32x4.sub(v128.load(at, 16), top1));
-    v128.store(at, e1, 16);
-    sum1 = f32x4.add(sum1, e1);
-  }
-  if (v128.any_true(v128.or(f32x4.ne(top0, old0), f32x4.ne(top1, old1)))) {
-    const factor0 = exp4(f32x4.sub(old0, top0));
-    const factor1 = exp4(f32x4.sub(old1, top1));
-    for (let row = 0; row < rows; row++) {
-      const at = sums + (<usize>row << 5);
-      v128.store(at, f32x4.mul(v128.load(at), factor0));
-      v128.store(at, f32x4.mul(v128.load(at, 16), factor1), 16);
-    }
-    v128.store(state, top0);
-    v128.store(state, top1, 16);
-    v128.store(state, f32x4.mul(v128.load(state, 32), factor0), 32);
-    v128.store(state, f32x4.mul(v128.load(state, 48), factor1), 48);
-  }
-  v128.store(state, f32x4.add(v128.load(state, 32), sum0), 32);
-  v128.store(state, f32x4.add(v128.load(state, 48), sum1), 48);
-}
-
 /**
  * Slots: 0 packed keys, 1 packed values, 2 q, 3 target [B, T, H, d], 4 T, 5 H, 6 K, 7 d, 8 L, 9 window (L + 1 for none),
- * 10 scale (f32). Units: 32 queries of the heads that share a key head; the last, longest ones come first.
+ * 10 scale (f32), 11 slopes [H] or 0. Units: 32 queries of the heads that share a key head; the last, longest ones come first.
  * Scratch: 8192 + panels * (64 + 32 d + 32 d4) bytes, panels = 4 H / K.
  */
 export function attendTiles(begin: i32, end: i32, args: usize, scratch: usize): void {
@@ -140,6 +63,7 @@ export function attendTiles(begin: i32, end: i32, args: usize, scratch: usize): 
   const length = int(args, 8);
   const window = int(args, 9);
   const scale = f32x4.splat(float(args, 10));
+  const slopes = pointer(args, 11);
   const one = f32x4.splat(1);
   const padded = (length + 3) & ~3;
   const d4 = (d + 3) & ~3;
@@ -197,6 +121,10 @@ export function attendTiles(begin: i32, end: i32, args: usize, scratch: usize): 
           const a = keys + ((<usize>key * <usize>d) << 2);
           tile4x8(d, a, packed, scores + (<usize>(key - low) << 5), 32, scale, true);
         }
+        if (slopes) {
+          const head = (keyHead % keyHeads) * group + panel / panelsOfHead;
+          addSlope(scores, high - low, load<f32>(slopes + (<usize>head << 2)), low, position);
+        }
         const masked = high > position + 1 || low < last - window + 1;
         softmaxStep(scores, high - low, states + (<usize>panel << 6), target, d, masked, low, position, window);
         for (let i = 0; i < d4; i += 4) {
@@ -241,7 +169,7 @@ function expInPlace(x: usize, size: i32, offset: f32): f32 {
 
 /**
  * For few queries (token generation): one query at a time, keys and values as they lie in memory. Slots: 0 k, 1 v,
- * 2 q, 3 target, 4 T, 5 H, 6 K, 7 d, 8 L, 9 window, 10 scale (f32), 11 S. Units: key heads of all batches.
+ * 2 q, 3 target, 4 T, 5 H, 6 K, 7 d, 8 L, 9 window, 10 scale (f32), 11 S, 12 slopes [H] or 0. Units: key heads of all batches.
  * Scratch: 4 L + 16 bytes.
  */
 export function attendRows(begin: i32, end: i32, args: usize, scratch: usize): void {
@@ -253,6 +181,7 @@ export function attendRows(begin: i32, end: i32, args: usize, scratch: usize): v
   const group = heads / keyHeads;
   const stride = <usize>keyHeads * d;
   const scale = float(args, 10);
+  const slopes = pointer(args, 12);
   for (let unit = begin; unit < end; unit++) {
     const batch = unit / keyHeads;
     const origin = <usize>(batch * int(args, 11) * keyHeads + (unit % keyHeads)) * d;
@@ -266,6 +195,13 @@ export function attendRows(begin: i32, end: i32, args: usize, scratch: usize): v
       const count = position + 1 - first;
       const keys = pointer(args, 0) + origin + <usize>first * stride;
       scoreKeys(query, keys, stride, d, count, scale, scratch);
+      if (slopes) {
+        const slope = load<f32>(slopes + (<usize>head << 2));
+        for (let j = 0; j < count; j++) {
+          const at = scratch + (<usize>j << 2);
+          store<f32>(at, load<f32>(at) + slope * <f32>(j + 1 - count)); // the last key stands at the query's position
+        }
+      }
       const total = expInPlace(scratch, count, largest(scratch, count));
       const values = pointer(args, 1) + origin + <usize>first * stride;
       mixValues(scratch, values, stride, d, count, 1 / total, pointer(args, 3) + offset);

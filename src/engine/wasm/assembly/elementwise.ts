@@ -8,13 +8,15 @@ const BLOCK: i32 = 4096;
 const ADD: i32 = 0;
 const SUBTRACT: i32 = 1;
 const MULTIPLY: i32 = 2;
+const DIVIDE: i32 = 3;
 
 // @ts-ignore: decorator
 @inline
 function apply(operation: i32, a: v128, b: v128): v128 {
   if (operation == ADD) return f32x4.add(a, b);
   if (operation == SUBTRACT) return f32x4.sub(a, b);
-  return f32x4.mul(a, b);
+  if (operation == MULTIPLY) return f32x4.mul(a, b);
+  return f32x4.div(a, b);
 }
 
 /** Slots: 0 target, 1 a, 2 b, 3 size, 4 width: b has so many elements and repeats. Units: blocks of 4096 elements. */
@@ -53,6 +55,11 @@ export function subtract(begin: i32, end: i32, args: usize, scratch: usize): voi
 /** target = a * b. Slots and units: see `binary`. */
 export function multiply(begin: i32, end: i32, args: usize, scratch: usize): void {
   binary(MULTIPLY, begin, end, args);
+}
+
+/** target = a / b. Slots and units: see `binary`. */
+export function divide(begin: i32, end: i32, args: usize, scratch: usize): void {
+  binary(DIVIDE, begin, end, args);
 }
 
 /** target = a * factor. Slots: 0 target, 1 a, 2 size, 3 factor (f32). Units: blocks of 4096 elements. */

@@ -5,6 +5,11 @@ import { madd, sumLanes } from "./simd";
 
 const RUN: usize = 1024; // bytes
 
+const SUM: i32 = 0;
+const SQUARES_FROM: i32 = 1;
+const PRODUCTS: i32 = 2;
+const TRIPLES: i32 = 3;
+
 /** Sum of the squares of `size` elements. */
 export function sumOfSquares(x: usize, size: i32): f64 {
   const end = x + (<usize>size << 2);
@@ -26,6 +31,64 @@ export function sumOfSquares(x: usize, size: i32): f64 {
     total += <f64>sumLanes(f32x4.add(sum0, sum1));
   }
   for (; x < end; x += 4) total += <f64>load<f32>(x) * <f64>load<f32>(x);
+  return total;
+}
+
+/** Sum of `size` elements. */
+export function sum(x: usize, size: i32): f64 {
+  return sumOver(SUM, x, x, x, size, 0);
+}
+
+/** Sum of (x_i - center)^2. */
+export function sumOfSquaresFrom(x: usize, size: i32, center: f32): f64 {
+  return sumOver(SQUARES_FROM, x, x, x, size, center);
+}
+
+/** Sum of a_i b_i. */
+export function sumOfProducts(a: usize, b: usize, size: i32): f64 {
+  return sumOver(PRODUCTS, a, b, b, size, 0);
+}
+
+/** Sum of a_i b_i (c_i - center). */
+export function sumOfTriples(a: usize, b: usize, c: usize, size: i32, center: f32): f64 {
+  return sumOver(TRIPLES, a, b, c, size, center);
+}
+
+// @ts-ignore: decorator
+@inline
+function addTerm(what: i32, a: v128, b: v128, c: v128, centers: v128, total: v128): v128 {
+  if (what == SUM) return f32x4.add(a, total);
+  if (what == PRODUCTS) return madd(a, b, total);
+  if (what == TRIPLES) return madd(f32x4.mul(a, b), f32x4.sub(c, centers), total);
+  const difference = f32x4.sub(a, centers);
+  return madd(difference, difference, total);
+}
+
+// @ts-ignore: decorator
+@inline
+function sumOver(what: i32, a: usize, b: usize, c: usize, size: i32, center: f32): f64 {
+  const bytes = <usize>size << 2;
+  const centers = f32x4.splat(center);
+  const none = f32x4.splat(0);
+  let total: f64 = 0;
+  let at: usize = 0;
+  while (at + 16 <= bytes) {
+    const stop = min(at + RUN, bytes);
+    let sum0 = none;
+    let sum1 = none;
+    for (; at + 32 <= stop; at += 32) {
+      sum0 = addTerm(what, v128.load(a + at), v128.load(b + at), v128.load(c + at), centers, sum0);
+      sum1 = addTerm(what, v128.load(a + at, 16), v128.load(b + at, 16), v128.load(c + at, 16), centers, sum1);
+    }
+    for (; at + 16 <= stop; at += 16)
+      sum0 = addTerm(what, v128.load(a + at), v128.load(b + at), v128.load(c + at), centers, sum0);
+    total += <f64>sumLanes(f32x4.add(sum0, sum1));
+  }
+  for (; at < bytes; at += 4) {
+    const x = v128.load32_splat(a + at);
+    const term = addTerm(what, x, v128.load32_splat(b + at), v128.load32_splat(c + at), centers, none);
+    total += <f64>f32x4.extract_lane(term, 0);
+  }
   return total;
 }
 
