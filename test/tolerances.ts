@@ -60,6 +60,10 @@ export const NORM_GRAD: Tolerance = { ofLargest: 5e-6, absolute: 1e-6 };
 export const ATTENTION_GRAD: Tolerance = { ofLargest: 1e-5, absolute: 2e-6 };
 /** One step in f32: some roundings of the parameter, and of moments near its size. */
 export const ADAMW: Tolerance = { relative: 5e-7, absolute: 5e-7 };
+/** The reference's gradients, f64 inside, against differences of fourth order in f64: rounding to f32, of the output too. */
+export const FINITE_DIFFERENCES: Tolerance = { ofLargest: 4e-7 };
+/** The same against torch in f64. */
+export const GRADIENT_GOLDEN: Tolerance = { ofLargest: 4e-7 };
 /** A product of two rounded factors against what it should restore. */
 export const IDENTITY: Tolerance = { ofLargest: 2e-6 };
 
