@@ -169,8 +169,10 @@ export async function lossAndGradients(
     const tape = new Tape(engine);
     try {
       const leaves = parameters.map(({ tensor }) => tape.watch(tensor));
-      const weights = job.weights(tape.engine);
-      const output = forwardBlock(block.context(tape.engine, job.activations), weights, input);
+      // what the tape does not keep is let go of at once
+      const output = engine.scope(() =>
+        forwardBlock(block.context(tape.engine, job.activations), job.weights(tape.engine), input),
+      );
       const difference = engine.subtract(output, target);
       const value = (await engine.dot(difference, difference)) / difference.size;
       const gradients = Number.isFinite(value)
