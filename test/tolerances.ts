@@ -117,3 +117,8 @@ export const BLOCK_TRAINING = {
 
 /** A block's training step against torch, f32 both: losses of themselves, tensors of their largest value. */
 export const TRAINING_GOLDEN = 3e-5;
+
+/** Logits of tiny random models with 8-bit weights in groups of 8 against full precision: root mean square, of the largest. */
+export const EIGHT_BITS = 1e-2;
+/** Statistics of a stream that waited as f16 between stages, of the largest entry. */
+export const F16_STREAM = 2e-3;

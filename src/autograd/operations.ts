@@ -165,8 +165,9 @@ function decoder(tape: Tape): Operations<"matmul" | "rmsNorm" | "layerNorm" | "r
       ]),
     attention(q, k, v, options) {
       const output = base.attention(q, k, v, options);
-      return tape.record(output, [q, k, v], [q, k, v, output], (g, [query, key, value, out]) => {
-        const grads = base.attentionGrad(query, key, value, out, g, options);
+      const saved = options.slopes ? [q, k, v, output, options.slopes] : [q, k, v, output];
+      return tape.record(output, [q, k, v], saved, (g, [query, key, value, out, slopes]) => {
+        const grads = base.attentionGrad(query, key, value, out, g, { ...options, slopes });
         return [grads.q, grads.k, grads.v];
       });
     },

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { formatError, unsupportedError } from "../errors.js";
 import { isObject, type JsonObject } from "../files/json.js";
+import { spellings } from "../model/weights.js";
 import { checkFeatures } from "./fields.js";
 import { LAYER_LIMITS } from "./layout.js";
 
@@ -82,10 +83,9 @@ export function vptqSettings(
   };
 }
 
-/** Modules are named with or without `model.` in configuration and file. */
+/** Modules are named with or without the family's prefix in configuration and file. */
 function lookUp(layers: JsonObject, module: string): unknown {
-  const names = [module, `model.${module}`, module.replace(/^model\./, "")];
-  const found = names.find((name) => Object.hasOwn(layers, name));
+  const found = spellings(module).find((name) => Object.hasOwn(layers, name));
   return found === undefined ? undefined : layers[found];
 }
 

@@ -173,4 +173,57 @@ describe("blockStages", () => {
       expect(moved).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11].map((t) => t >= 4 && t < 9));
     });
   });
+
+  it("quantizes what linears read and what attention takes, and shows the inputs as they were", async () => {
+    await engine.scope(async () => {
+      const plain = contextOf("llama-mha");
+      const context: BlockContext = {
+        ...plain,
+        activations: { input: 4, query: 5, key: 3, value: 2, symmetric: true },
+      };
+      const { config, rope } = context;
+      const { linears, vectors } = await loadBlock(engine, config, fixtureWeights("llama-mha"), 0);
+      const hidden = randomHidden(2, 7, config.hidden);
+      const rows = 14;
+      const q = (x: F32, bits: number) => engine.fakeQuantizeRows(x, bits, true);
+      const linear = (x: F32, slot: string) => engine.matmul(q(x, 4), linears[slot].weight, { transposeB: true });
+      const norm = (x: F32, slot: string) => engine.view(engine.rmsNorm(x, vectors[slot], config.epsilon), [rows, 40]);
+      const heads = (x: F32) => engine.view(x, [2, 7, 5, 8]);
+      const turned = (x: F32) => engine.rope(heads(x), rope.cos, rope.sin, 0);
+      // by hand
+      const x = norm(hidden, "attentionNorm");
+      const mixed = engine.attention(
+        q(turned(linear(x, "query")), 5),
+        q(turned(linear(x, "key")), 3),
+        q(heads(linear(x, "value")), 2),
+        { scale: 1 / Math.sqrt(8) },
+      );
+      const middle = engine.add(hidden, engine.view(linear(engine.view(mixed, [rows, 40]), "output"), hidden.shape));
+      const y = norm(middle, "mlpNorm");
+      const gated = engine.siluMultiply(linear(y, "gate"), linear(y, "up"));
+      const expected = engine.add(middle, engine.view(linear(gated, "down"), hidden.shape));
+      const got = forwardBlock(context, { linears, vectors }, hidden);
+      expect(await engine.read(got)).toEqual(await engine.read(expected));
+      const [first] = blockStages(context, { linears, vectors });
+      expect(await engine.read(first.input({ hidden }))).toEqual(await engine.read(x));
+    });
+  });
+
+  it("keeps the origin for a parallel MLP, and no longer", async () => {
+    for (const fixture of ["falcon-7b", "falcon-40b-unprefixed"]) {
+      await engine.scope(async () => {
+        const context = contextOf(fixture);
+        const weights = await loadBlock(engine, context.config, fixtureWeights(fixture), 0);
+        const hidden = randomHidden(1, 3, context.config.hidden);
+        let state: BlockState = { hidden };
+        const origins: (F32 | undefined)[] = [];
+        for (const stage of blockStages(context, weights)) {
+          state = stage.advance(state, stage.input(state));
+          origins.push(state.origin);
+        }
+        expect(origins).toEqual([undefined, hidden, undefined, undefined]);
+        expect(await engine.read(forwardBlock(context, weights, hidden))).toEqual(await engine.read(state.hidden));
+      });
+    }
+  });
 });

@@ -85,6 +85,68 @@ describe("parseModelConfig", () => {
     expect(bias({ model_type: "qwen3" })).toMatchObject({ queryKeyNorm: true, mlpBias: false });
   });
 
+  it("reads OPT", () => {
+    const opt = { model_type: "opt", hidden_size: 12, num_hidden_layers: 1, num_attention_heads: 4, vocab_size: 9 };
+    const biases = { query: true, key: true, value: true, output: true };
+    expect(parseModelConfig(opt)).toMatchObject({
+      layout: "sequential",
+      keyValueHeads: 4,
+      headSize: 3, // nothing is rotated: it may be odd
+      mlp: 3072,
+      embeddingWidth: 12,
+      contextLength: 2048,
+      norm: "layer",
+      normWeights: true,
+      epsilon: 1e-5,
+      finalNorm: true,
+      positions: "learned",
+      rope: undefined,
+      attentionBias: biases,
+      mlpBias: true,
+      tieEmbeddings: true,
+      activation: "relu",
+    });
+    const behind = parseModelConfig({
+      ...opt,
+      do_layer_norm_before: false,
+      word_embed_proj_dim: 5,
+      enable_bias: false,
+    });
+    expect(behind).toMatchObject({ layout: "post-norm", finalNorm: false, embeddingWidth: 5, mlpBias: false });
+    expect(parseModelConfig({ ...opt, _remove_final_layer_norm: true }).finalNorm).toBe(false);
+    expect(failure({ ...opt, ffn_dim: "x" }).message).toContain("ffn_dim");
+    expect(failure({ ...opt, activation_function: "silu" }).message).toContain("activation_function");
+  });
+
+  it("reads Falcon", () => {
+    const falcon = {
+      model_type: "falcon",
+      hidden_size: 64,
+      num_hidden_layers: 1,
+      num_attention_heads: 8,
+      vocab_size: 9,
+    };
+    const facts = (extra: object) => {
+      const { layout, keyValueHeads, positions, mlpBias, mlp } = parseModelConfig({ ...falcon, ...extra });
+      return [layout, keyValueHeads, positions, mlpBias, mlp];
+    };
+    expect(facts({ num_kv_heads: 8 })).toEqual(["parallel", 1, "rotary", false, 256]); // 7B states 71 heads, and has 1
+    expect(facts({ multi_query: false, parallel_attn: false, alibi: true, bias: true })).toEqual([
+      "sequential",
+      8,
+      "alibi",
+      true,
+      256,
+    ]);
+    const modern = { new_decoder_architecture: true, num_kv_heads: 2, ffn_hidden_size: 100 };
+    expect(facts(modern)).toEqual(["parallel, two norms", 2, "rotary", false, 100]);
+    expect(facts({ ...modern, num_ln_in_parallel_attn: 1 })).toEqual(["parallel", 2, "rotary", false, 100]);
+    expect(failure({ ...falcon, new_decoder_architecture: true, num_kv_heads: 3 }).message).toContain(
+      "num_kv_heads (3)",
+    );
+    expect(failure({ ...falcon, activation: "swish" }).message).toContain('activation "swish"');
+  });
+
   it("knows when a sliding window counts", () => {
     const windows = (extra: object) => parseModelConfig({ ...qwen2, sliding_window: 7, ...extra }).slidingWindow;
     expect(windows({ use_sliding_window: true, max_window_layers: 1 })).toEqual([undefined, 7, 7]);

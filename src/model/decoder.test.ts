@@ -1,7 +1,9 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { expectedLogits, fixtureConfig, fixtureWeights } from "../../test/golden/families/fixtures.js";
+import { FAMILY_LOGITS } from "../../test/tolerances.js";
 import { createReferenceEngine } from "../engine/reference/index.js";
 import { BitwrightError } from "../errors.js";
+import type { ActivationScheme } from "./activation-scheme.js";
 import { disposeCache } from "./cache.js";
 import { type DecoderOptions, openDecoder } from "./decoder.js";
 import { packTokens } from "./embedding.js";
@@ -208,5 +210,63 @@ describe("what is refused", () => {
     });
     expect(seen).toEqual([0]);
     decoder.close();
+  });
+});
+
+describe("learned positions", () => {
+  it("end where the table does, whole and through the cache", async () => {
+    const { decoder } = await open("opt-pre-norm"); // 64 positions
+    const tokens = (count: number) => [new Int32Array(count).fill(5)];
+    await run(() => decoder.logits(tokens(64)));
+    await expect(run(() => decoder.logits(tokens(65)))).rejects.toThrow("64 positions");
+    const cache = decoder.createCache({ capacity: 4 });
+    await run(() => decoder.step(tokens(60), cache));
+    await expect(run(() => decoder.step(tokens(5), cache))).rejects.toMatchObject({ kind: "usage" });
+    expect(cache.length).toBe(60);
+    disposeCache(cache);
+    decoder.close();
+  });
+});
+
+describe("quantized activations", () => {
+  const logitsOf = async (fixture: string, activations?: ActivationScheme) => {
+    const { decoder, tokens } = await open(fixture, { activations });
+    const whole = await engine.scope(async () => engine.read(await decoder.logits([tokens[0]])));
+    const cache = decoder.createCache({ capacity: 2 });
+    const steps: number[] = [];
+    for (const token of tokens[0]) {
+      steps.push(...(await engine.scope(async () => engine.read(await decoder.step([[token]], cache)))));
+    }
+    disposeCache(cache);
+    decoder.close();
+    return { whole, steps: Float32Array.from(steps) };
+  };
+  const distance = (a: Float32Array, b: Float32Array): number =>
+    Math.hypot(...a.map((value, at) => value - b[at])) / Math.hypot(...b);
+
+  it.each(["llama-gqa-llama3-tied", "opt-pre-norm", "falcon-7b"])(
+    "move the logits of %s the less, the more bits",
+    async (fixture) => {
+      const { whole: exact } = await logitsOf(fixture);
+      const distances: number[] = [];
+      for (const bits of [2, 4, 8]) {
+        distances.push(
+          distance((await logitsOf(fixture, { input: bits, query: bits, key: bits, value: bits })).whole, exact),
+        );
+      }
+      expect(distances[0]).toBeGreaterThan(distances[1]);
+      expect(distances[1]).toBeGreaterThan(distances[2]);
+      expect(distances[2]).toBeGreaterThan(1e-4);
+      expect(distances[2]).toBeLessThan(0.1);
+    },
+  );
+
+  it("go through the cache as they go whole: what is cached was quantized", async () => {
+    for (const fixture of ["llama-gqa-llama3-tied", "falcon-7b"]) {
+      for (const activations of [{ key: 3 }, { value: 3 }, { input: 8, key: 4, value: 4, symmetric: true }]) {
+        const { whole, steps } = await logitsOf(fixture, activations);
+        expect(distance(steps, whole)).toBeLessThan(FAMILY_LOGITS);
+      }
+    }
   });
 });

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { fixtureConfig } from "../../test/golden/families/fixtures.js";
 import { createReferenceEngine } from "../engine/reference/index.js";
-import { createRopeTables, rotaryFrequencies } from "./rope.js";
+import { alibiSlopes, createRopeTables, rotaryFrequencies } from "./rope.js";
 
 describe("rotaryFrequencies", () => {
   const size = 16;
@@ -44,5 +44,14 @@ describe("createRopeTables", () => {
     });
     expect(engine.liveBytes()).toBe(0);
     await engine.close();
+  });
+});
+
+describe("alibiSlopes", () => {
+  it("are a geometric sequence, interleaved with the next one where heads are no power of two", () => {
+    expect([...alibiSlopes(8)]).toEqual([1, 2, 3, 4, 5, 6, 7, 8].map((head) => 2 ** -head));
+    expect([...alibiSlopes(6)]).toEqual([2 ** -2, 2 ** -4, 2 ** -6, 2 ** -8, 2 ** -1, 2 ** -3]);
+    // rounded to bf16 as transformers has them: 2^-0.5 = 0.70710..
+    expect(alibiSlopes(16)[0]).toBe(0.70703125);
   });
 });

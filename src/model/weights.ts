@@ -30,6 +30,13 @@ export function findKey(name: string, has: (key: string) => boolean): string | u
   return has(bare) ? bare : undefined;
 }
 
+/** A module's name as it is, with each prefix that a family has, and without. */
+export const spellings = (module: string): string[] => [
+  module,
+  ...PREFIXES.map((prefix) => `${prefix}${module}`),
+  ...PREFIXES.filter((prefix) => module.startsWith(prefix)).map((prefix) => module.slice(prefix.length)),
+];
+
 /** The canonical name of a key of a checkpoint. */
 export function canonicalName(config: ModelConfig, key: string): string {
   const { prefix, head } = findFamily(config.family).names;
