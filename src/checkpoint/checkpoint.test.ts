@@ -108,7 +108,7 @@ type MakeRecord = (rows: number, columns: number, name: string) => QuantizedReco
 /** Quantizes every linear (to anything), writes and opens again. */
 async function quantized(
   make: MakeRecord,
-  options: ModelOptions & { layout?: "vptq" | "bitwright"; shard?: number } = {},
+  options: ModelOptions & { format?: "vptq" | "bitwright"; shard?: number } = {},
 ) {
   const source = await openCheckpointModel(await model(options));
   const records = new Map(LINEARS.map(({ name, rows, columns }) => [name, make(rows, columns, name)]));
@@ -118,7 +118,7 @@ async function quantized(
     output,
     names: [...records.keys()],
     record: async (name) => records.get(name) ?? expect.unreachable(),
-    layout: options.layout,
+    format: options.format,
     maxShardBytes: options.shard,
     report: { recipe: { method: "vptq" } },
   });
@@ -147,7 +147,7 @@ describe("a quantized checkpoint", () => {
     ["affine codes", (rows, columns) => affineRecord(rows, columns), "bitwright", ""],
   ])("of %s reads back, through shards", async (_what, make, layout, prefix) => {
     const { source, records, output, written } = await quantized(make, { prefix, shard: 400 });
-    expect(written.layout).toBe(layout);
+    expect(written.format).toBe(layout);
     expect(written.reason === undefined).toBe(layout === "vptq");
     const checkpoint = await openCheckpointModel(folderOf(output));
     expect(checkpoint.format).toBe(layout);
@@ -237,7 +237,7 @@ describe("a quantized checkpoint", () => {
       output,
       names: [name],
       record: async () => affineRecord(rows, columns),
-      layout: "vptq" as const,
+      format: "vptq" as const,
     };
     const error = await refusal(writeQuantizedCheckpoint(job));
     expect(error.kind).toBe("usage");

@@ -27,7 +27,7 @@ export interface QuantizedCheckpoint {
   /** How activations are quantized when the model runs; only our own layout says so. */
   activations?: ActivationScheme;
   /** Default: the published VPTQ layout if it holds every record, else our own. */
-  layout?: RecordLayout;
+  format?: RecordLayout;
   /** Contents of bitwright.json. */
   report?: JsonObject;
   maxShardBytes?: number;
@@ -36,7 +36,7 @@ export interface QuantizedCheckpoint {
 }
 
 export interface WrittenCheckpoint {
-  layout: RecordLayout;
+  format: RecordLayout;
   /** Why the published layout was not chosen, when it was not asked for. */
   reason?: string;
   tensorBytes: number;
@@ -59,7 +59,7 @@ export async function writeQuantizedCheckpoint(job: QuantizedCheckpoint): Promis
     const config = { ...withDtype(job.source.config, storage), quantization_config: quantization };
     await writeJson(job.output, CONFIG_FILE, config);
     await job.output.commit();
-    return { layout, reason, tensorBytes: bytes };
+    return { format: layout, reason, tensorBytes: bytes };
   } catch (error) {
     await job.output.discard();
     throw error;
@@ -70,12 +70,12 @@ const activationWords = (activations: ActivationScheme | undefined) => (activati
 
 /** The layout asked for, or the published one if it holds every record. Throws "usage" when the one asked for cannot. */
 async function chooseLayout(job: QuantizedCheckpoint): Promise<Plan> {
-  if (job.layout === "bitwright") return planTensors(job, "bitwright");
+  if (job.format === "bitwright") return planTensors(job, "bitwright");
   const plan = job.activations
     ? { refused: "the quantization of activations (--activations, --kv)" }
     : await planTensors(job, "vptq");
   if (!("refused" in plan)) return plan;
-  if (job.layout === undefined) return { ...(await planTensors(job, "bitwright")), reason: plan.refused };
+  if (job.format === undefined) return { ...(await planTensors(job, "bitwright")), reason: plan.refused };
   throw usageError(
     `the published VPTQ layout cannot hold ${plan.refused}`,
     "write the bitwright layout, or quantize these layers otherwise",

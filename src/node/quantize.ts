@@ -35,7 +35,7 @@ export async function prepareJob(
   path: string,
   input: RecipeInput,
   calibration: string,
-  layout?: RecordLayout,
+  format?: RecordLayout,
 ): Promise<PreparedJob> {
   const words = resolveRecipe(input);
   const folder = await openFolder(path);
@@ -48,7 +48,7 @@ export async function prepareJob(
       read = { name, tokens: (await openTokenizer(folder)).encode(text) };
     }
     const recipe = fitRecipe(input, model.model, read?.tokens.length);
-    const planned = planOf(model.model, recipe, layout);
+    const planned = planOf(model.model, recipe, format);
     return { model, recipe, planned, totals: planTotals(planned), calibration: read };
   } catch (error) {
     await model.close();
@@ -62,7 +62,7 @@ export interface QuantizeModelOptions {
   resume?: boolean;
   /** Replace the output if it exists, and drop unfinished work. */
   overwrite?: boolean;
-  layout?: RecordLayout;
+  format?: RecordLayout;
   maxShardBytes?: number;
   /** Bytes of activations held in memory, the rest goes to a scratch file beside the output. Default: half of what is free. */
   activationMemory?: number;
@@ -100,7 +100,7 @@ export async function runJob(job: PreparedJob, output: string, options: Quantize
       calibrationName: calibration?.name,
       journal,
       resume,
-      layout: options.layout,
+      format: options.format,
       maxShardBytes: options.maxShardBytes,
       activationMemory: options.activationMemory ?? defaultActivationMemory(),
       createSpill: () => createSpillFile(dirname(resolve(output))),

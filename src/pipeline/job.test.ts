@@ -73,7 +73,7 @@ describe("quantize", () => {
     const planned = planOf(model.model, resolveRecipe(recipe));
     expect(result.bitsPerWeight).toBeCloseTo(planTotals(planned).bitsPerWeight, 10);
     const back = await openCheckpointModel(memoryFolder("back", written));
-    expect(back.format).toBe(result.layout);
+    expect(back.format).toBe(result.format);
     expect(back.layers.map(({ name }) => name).sort()).toEqual(planned.map(({ spec }) => spec.name).sort());
     // every bit on disk was counted
     const bits = back.layers.reduce((sum, layer) => sum + layer.bits, 0);

@@ -29,7 +29,7 @@ export interface QuantizeOptions {
   journal?: Journal;
   resume?: boolean;
   /** Default: the published VPTQ layout where it holds every record, else our own. */
-  layout?: RecordLayout;
+  format?: RecordLayout;
   maxShardBytes?: number;
   /** Bytes of activations held in memory; beyond it they go to `createSpill`'s file, if given. Default: no bound. */
   activationMemory?: number;
@@ -39,9 +39,9 @@ export interface QuantizeOptions {
 }
 
 export interface QuantizeResult {
-  layout: RecordLayout;
+  format: RecordLayout;
   /** Why it is not the published layout, when that was not asked for. */
-  layoutReason?: string;
+  formatReason?: string;
   /** All stored bits of the quantized linears over their weights. */
   bitsPerWeight: number;
   /** Mean of the relative proxy errors. */
@@ -77,11 +77,11 @@ export function fitRecipe(input: RecipeInput, config: ModelConfig, tokens: numbe
 }
 
 /** Every linear of a model's blocks, planned. */
-export function planOf(config: ModelConfig, recipe: Recipe, layout?: RecordLayout): PlannedLinear[] {
+export function planOf(config: ModelConfig, recipe: Recipe, format?: RecordLayout): PlannedLinear[] {
   return planModel(
     Array.from({ length: config.layers }, (_, block) => blockLinears(config, block)),
     recipe,
-    layout,
+    format,
   );
 }
 
@@ -104,7 +104,7 @@ export async function quantize(
       );
     }
     const recipe = fitRecipe(input, model.model, options.calibration?.length);
-    const planned = planOf(model.model, recipe, options.layout);
+    const planned = planOf(model.model, recipe, options.format);
     if (planned.every(({ plan }) => plan.method === "keep")) {
       throw usageError("the recipe keeps every linear as it is", "remove a `keep` from its overrides");
     }
@@ -121,7 +121,7 @@ export async function quantize(
         recipe,
         windows,
         journal,
-        layout: options.layout,
+        format: options.format,
         resume: options.resume ?? false,
         activationMemory: options.activationMemory,
         createSpill: options.createSpill,
@@ -133,8 +133,8 @@ export async function quantize(
       const { bitsPerWeight, meanProxyError, linears } = outcome;
       options.onEvent?.({ type: "done", linears: linears.length, bitsPerWeight, seconds, meanProxyError });
       return {
-        layout: written.layout,
-        layoutReason: written.reason,
+        format: written.format,
+        formatReason: written.reason,
         bitsPerWeight,
         meanProxyError,
         tensorBytes: written.tensorBytes,
@@ -182,7 +182,7 @@ async function write(
     record: outcome.record,
     vectors: outcome.vectors,
     activations: activationsOf(recipe),
-    layout: options.layout,
+    format: options.format,
     maxShardBytes: options.maxShardBytes,
     signal: options.signal,
     onTensor: (_written, total) => {

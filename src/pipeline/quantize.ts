@@ -36,7 +36,7 @@ export interface QuantizeJob {
   journal: Journal;
   resume: boolean;
   /** Where the records will be stored; default `plannedLayout`. */
-  layout?: RecordLayout;
+  format?: RecordLayout;
   /** Bytes of activations held in memory before they spill. */
   activationMemory?: number;
   createSpill?: () => Promise<SpillFile>;
@@ -77,7 +77,7 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
   const emit: OnEvent = job.onEvent ?? (() => {});
   await openJob(journal, await identityOf(job), job.resume);
   const finished = await findFinished(journal, planned);
-  const layout = job.layout ?? plannedLayout(planned, recipe);
+  const layout = job.format ?? plannedLayout(planned, recipe);
   emit({
     type: "start",
     model: job.modelName,

@@ -42,7 +42,7 @@ const traces = (name: string): string[] => readdirSync(scratch).filter((entry) =
 
 describe("quantize", () => {
   it("writes a checkpoint that is what it says", async () => {
-    expect(result.layout).toBe("vptq");
+    expect(result.format).toBe("vptq");
     const inspection = await json("inspect", undisturbed);
     expect(inspection.format).toBe("vptq");
     const linears = inspection.linears as {

@@ -24,7 +24,7 @@ interface JobOptions extends CommonOptions, EngineOptions {
   resume: boolean;
   overwrite: boolean;
   dryRun: boolean;
-  layout?: RecordLayout;
+  format?: RecordLayout;
   maxShardSize?: number;
   activationMemory?: number;
   recipeSchema?: boolean;
@@ -197,7 +197,7 @@ function addJobOptions(command: Command): void {
     .option("--overwrite", "replace the output folder, drop unfinished work", false)
     .option("--dry-run", "print the bits, bytes, memory and time; touch nothing", false)
     .addOption(
-      new Option("--layout <name>", "layout of the checkpoint (default: vptq where it fits)").choices([
+      new Option("--format <name>", "format of the checkpoint (default: vptq where it fits, else bitwright)").choices([
         "vptq",
         "bitwright",
       ]),

@@ -33,7 +33,7 @@ Examples:
   The JSON Schema of a recipe:
     $ bitwright quantize --recipe-schema
 
-The checkpoint has the published VPTQ layout where that can hold it, else Bitwright's own (docs/FORMAT.md).
+The checkpoint has the published VPTQ format where that can hold it, else Bitwright's own (docs/FORMAT.md).
 Then: bitwright eval quantized/ --against original/`;
 
 export const addQuantize: AddCommand = (program, attach) => {
@@ -58,7 +58,7 @@ const quantizeModel: Handler<QuantizeOptions> = async ([path], options, context)
   if (options.output === undefined && !options.dryRun)
     throw usageError("missing required option '-o, --output <folder>'", "bitwright quantize --help, or --dry-run");
   const input = await readRecipe(options, context.terminal);
-  const job = await prepareJob(path, input, options.calibration, options.layout);
+  const job = await prepareJob(path, input, options.calibration, options.format);
   try {
     await withEngine(options, context, (engine) =>
       options.dryRun ? dryRun(path, job, options, engine, context) : run(path, job, options, engine, context),
@@ -77,13 +77,13 @@ async function run(path: string, job: PreparedJob, options: QuantizeOptions, eng
     engine,
     resume: options.resume,
     overwrite: options.overwrite,
-    layout: options.layout,
+    format: options.format,
     maxShardBytes: options.maxShardSize,
     activationMemory: options.activationMemory,
     onEvent: view.onEvent,
     signal,
   }).finally(() => view.stop());
-  const { layout, layoutReason, bitsPerWeight, meanProxyError, tensorBytes, seconds } = result;
+  const { format, formatReason, bitsPerWeight, meanProxyError, tensorBytes, seconds } = result;
   terminal.document({
     model: path,
     output,
@@ -101,7 +101,7 @@ async function run(path: string, job: PreparedJob, options: QuantizeOptions, eng
     `${output}: ${formatBits(bitsPerWeight)} bits per weight, ${formatBytes(tensorBytes)}, in ${formatSeconds(seconds)}`,
   );
   terminal.print(
-    `  ${layout} layout${expectsPublished && layoutReason !== undefined ? ` (${layoutReason})` : ""}, mean proxy error ${formatSmall(meanProxyError)}`,
+    `  ${format} format${expectsPublished && formatReason !== undefined ? ` (${formatReason})` : ""}, mean proxy error ${formatSmall(meanProxyError)}`,
   );
   terminal.note(`what it cost: bitwright eval ${output} --against ${path}`);
 }
