@@ -100,18 +100,18 @@ export const DEFAULT_RECIPE = {
   actOrder: false,
   activations: 16 as 4 | 6 | 8 | 16,
   kv: undefined as 4 | 8 | 16 | undefined,
-  epochs: 20,
+  epochs: 3,
   batch: 1,
   lwc: true,
   lwcLr: 1e-2,
   let: true,
   letLr: 5e-3,
   augment: true,
-  train: "clip" as TrainTarget,
-  tuneEpochs: 10,
-  scaleLr: 5e-3,
+  train: "weight" as TrainTarget,
+  tuneEpochs: 7,
+  scaleLr: 1e-3,
   zeroLr: 1e-2,
-  weightLr: 1e-3,
+  weightLr: 2e-3,
   samples: 128,
   window: 2048,
   seed: 0,
@@ -120,6 +120,9 @@ export const DEFAULT_RECIPE = {
   damping: 0.01,
   overrides: [] as RecipeOverride[],
 };
+
+/** Default epochs of `train: "clip"`, which has no second training (OmniQuant, section 4.1). */
+export const CLIP_EPOCHS = 20;
 
 const overrideSchema = z.strictObject({
   /** Pattern of full linear names: `*` stands for anything, "model.layers.0.*". */
@@ -169,7 +172,9 @@ export function resolveRecipe(input: unknown): Recipe {
       "see `bitwright quantize --help` for the words",
     );
   }
-  return { ...DEFAULT_RECIPE, ...withoutUndefined(parsed.data) };
+  const given = withoutUndefined(parsed.data);
+  const epochs = given.train === "clip" ? CLIP_EPOCHS : DEFAULT_RECIPE.epochs;
+  return { ...DEFAULT_RECIPE, epochs, ...given };
 }
 
 function withoutUndefined<T extends object>(object: T): { [K in keyof T]: Exclude<T[K], undefined> } {

@@ -1,15 +1,12 @@
-import type { ClippingLogits, Engine } from "../../engine/engine.js";
+import type { ClippingLogits } from "../../engine/engine.js";
 import type { ActivationScheme } from "../../model/activation-scheme.js";
 import type { LinearSlot } from "../../model/family.js";
-import type { F32 } from "../../tensor/index.js";
-import { breathe } from "../../turns.js";
 import { blockLoss, type InputRanges, type TrainingBlock, type TrainingStreams } from "./block.js";
-import { clippedBlock, gridOptions, groupsOf } from "./quantizer.js";
-import type { GridScheme } from "./scheme.js";
+import { clippedBlock, groupsOf } from "./quantizer.js";
 import type { SitePlan, Transform, TransformParameters } from "./transform.js";
 
 // Where training starts: scales of each site by a search over how they come from activation and weight ranges (as AWQ,
-// arXiv 2306.00978, section 3.2, and SmoothQuant, arXiv 2211.10438, eq. 4), and clipping by the least weighted error.
+// arXiv 2306.00978, section 3.2, and SmoothQuant, arXiv 2211.10438, eq. 4), and next to no clipping.
 
 /** Log scales tried for a site: alpha log(activation) - beta log(weight). */
 const EXPONENTS: readonly (readonly [alpha: number, beta: number])[] = [
@@ -108,72 +105,20 @@ async function siteRanges(
   }
 }
 
-/** Shares of a group's range tried as clipping, as logits of `ClippingLogits`; the first is next to none. */
-const CLIPPING_LOGITS = [5, 4, 3, 2.5, 2, 1.6, 1.25, 1, 0.75, 0.5, 0.25];
+/** Logit of the clipping at the start: sigmoid(4) = 0.982 of the range, as the released code (arXiv 2308.13137, 4.1). */
+const FIRST_LOGIT = 4;
 
 /**
- * Logits of each linear, [O, G]: per group the share of the range with the least error weighted by E[x^2]. `linears` are the
- * transformed ones, `squares` E[x^2] of their inputs.
+ * Logits of each linear's clipping, [O, G]. Starting at the shares with the least weighted error instead was worse: at 2 bits
+ * training does not get back what is then cut off.
  */
-export async function initialiseClipping(
-  block: TrainingBlock,
-  linears: Record<string, { weight: F32 }>,
-  squares: Record<string, Float32Array>,
-  signal?: AbortSignal,
-): Promise<Record<string, ClippingLogits>> {
-  const { engine, grids } = block;
+export function initialClipping({ engine, grids, weights }: TrainingBlock): Record<string, ClippingLogits> {
   const result: Record<string, ClippingLogits> = {};
   for (const [slot, scheme] of Object.entries(grids)) {
-    await breathe(signal);
-    const { weight } = linears[slot];
-    const logits = await bestLogits(engine, weight, scheme, squares[slot]);
-    const shape = [weight.shape[0], groupsOf(scheme, weight.shape[1])];
-    result[slot] = { upper: engine.upload(logits, shape, "f32"), lower: engine.upload(logits, shape, "f32") };
+    const [rows, columns] = weights.linears[slot].weight.shape;
+    const shape = [rows, groupsOf(scheme, columns)];
+    const logits = () => engine.upload(new Float32Array(shape[0] * shape[1]).fill(FIRST_LOGIT), shape, "f32");
+    result[slot] = { upper: logits(), lower: logits() };
   }
   return result;
-}
-
-async function bestLogits(
-  engine: Engine,
-  weight: F32,
-  scheme: GridScheme,
-  squares: Float32Array,
-): Promise<Float32Array> {
-  const [rows, columns] = weight.shape;
-  const options = gridOptions(scheme, columns);
-  const groups = groupsOf(scheme, columns);
-  const shape = [rows, groups];
-  const best = new Float32Array(rows * groups).fill(CLIPPING_LOGITS[0]);
-  const least = new Float32Array(rows * groups).fill(Number.POSITIVE_INFINITY);
-  const padded = groups * options.group;
-  for (const logit of CLIPPING_LOGITS) {
-    const errors = await engine.scope(async () => {
-      const logits = engine.upload(new Float32Array(rows * groups).fill(logit), shape, "f32");
-      const grid = engine.clippedGrid(weight, { upper: logits, lower: logits }, options);
-      const error = engine.subtract(weight, engine.fakeQuantize(weight, grid, options));
-      const weighted = engine.multiply(error, engine.upload(squares, [columns], "f32"));
-      if (padded === columns) {
-        const each = [rows * groups, options.group];
-        return engine.read(engine.rowDots(engine.view(error, each), engine.view(weighted, each)));
-      }
-      return groupSums(await engine.read(engine.multiply(error, weighted)), rows, columns, options.group);
-    });
-    for (const [at, value] of errors.entries()) {
-      if (value < least[at]) {
-        least[at] = value;
-        best[at] = logit;
-      }
-    }
-  }
-  return best;
-}
-
-/** Sums of each group of columns where the last is short, [O, G]. */
-function groupSums(values: Float32Array, rows: number, columns: number, group: number): Float32Array {
-  const groups = Math.ceil(columns / group);
-  const sums = new Float32Array(rows * groups);
-  for (let row = 0; row < rows; row++) {
-    for (let i = 0; i < columns; i++) sums[row * groups + Math.floor(i / group)] += values[row * columns + i];
-  }
-  return sums;
 }

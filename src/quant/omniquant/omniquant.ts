@@ -6,7 +6,7 @@ import type { F32 } from "../../tensor/index.js";
 import type { QuantizedLinear } from "../method.js";
 import type { AffineRecord } from "../record.js";
 import { blockLoss, inputRanges, type TrainingBlock, type TrainingStreams } from "./block.js";
-import { initialiseClipping, initialiseTransform } from "./initialise.js";
+import { initialClipping, initialiseTransform } from "./initialise.js";
 import { clippedBlock, griddedBlock, gridOptions, trainedGrid } from "./quantizer.js";
 import type { OmniquantScheme } from "./scheme.js";
 import { type TrainingProgress, trainBlock } from "./train.js";
@@ -53,8 +53,7 @@ export async function quantizeOmniquant(
         await initialiseTransform(block, streams, transform, parameters, ranges, scheme.activations, options.signal);
       }
       const squares = () => transformedSquares(block, transform, parameters, ranges.squares);
-      const { linears } = transform.apply(engine, block.weights, parameters);
-      const clipping = scheme.clipping ? await initialiseClipping(block, linears, await squares(), options.signal) : {};
+      const clipping = scheme.clipping ? initialClipping(block) : {};
       const weights = (running: Engine): BlockWeights =>
         clippedBlock(running, transform.apply(running, block.weights, parameters), block.grids, clipping);
       const trained = trainedParameters(scheme, parameters, clipping);
