@@ -4,6 +4,7 @@ import { createReferenceEngine } from "../engine/reference/index.js";
 import { createRandom } from "../random.js";
 import type { F32 } from "../tensor/index.js";
 import { type BlockState, blockLinears, disposeBlock, keepBlock, loadBlock } from "./block.js";
+import { parseModelConfig } from "./config.js";
 import { createRopeTables } from "./rope.js";
 import { type BlockContext, blockStages, forwardBlock } from "./stages.js";
 import { checkWeights, parameterCount } from "./tensors.js";
@@ -55,6 +56,67 @@ describe("checkWeights and parameterCount", () => {
     const block = 64 * (64 + 32 + 32 + 64 + 3 * 96) + 2 * 64;
     expect(parameterCount(config)).toBe(96 * 64 + 2 * block + 64);
     expect(parameterCount({ ...config, tieEmbeddings: false })).toBe(2 * 96 * 64 + 2 * block + 64);
+  });
+
+  // parameters of transformers' classes at the sizes of the released models
+  it.each([
+    ["opt-125m", 125_239_296, { hidden_size: 768, num_hidden_layers: 12, num_attention_heads: 12, ffn_dim: 3072 }],
+    [
+      "opt-350m",
+      331_196_416,
+      {
+        hidden_size: 1024,
+        num_hidden_layers: 24,
+        num_attention_heads: 16,
+        ffn_dim: 4096,
+        word_embed_proj_dim: 512,
+        do_layer_norm_before: false,
+      },
+    ],
+    ["falcon-7b", 6_921_720_704, { hidden_size: 4544, num_hidden_layers: 32, num_attention_heads: 71 }],
+    [
+      "falcon-40b",
+      41_303_293_952,
+      {
+        hidden_size: 8192,
+        num_hidden_layers: 60,
+        num_attention_heads: 128,
+        num_kv_heads: 8,
+        new_decoder_architecture: true,
+      },
+    ],
+    [
+      "falcon-11b",
+      11_102_822_400,
+      {
+        hidden_size: 4096,
+        num_hidden_layers: 60,
+        num_attention_heads: 32,
+        num_kv_heads: 8,
+        ffn_hidden_size: 16384,
+        new_decoder_architecture: true,
+        num_ln_in_parallel_attn: 1,
+        tie_word_embeddings: false,
+      },
+    ],
+    [
+      "falcon-rw-1b",
+      1_311_625_216,
+      {
+        hidden_size: 2048,
+        num_hidden_layers: 24,
+        num_attention_heads: 32,
+        vocab_size: 50304,
+        alibi: true,
+        bias: true,
+        multi_query: false,
+        parallel_attn: false,
+      },
+    ],
+  ])("count the weights of %s", (name, expected, config) => {
+    const [family] = name.split("-");
+    const vocabulary = family === "opt" ? 50272 : 65024;
+    expect(parameterCount(parseModelConfig({ model_type: family, vocab_size: vocabulary, ...config }))).toBe(expected);
   });
 
   it("name what is missing and what has another shape", () => {

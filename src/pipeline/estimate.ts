@@ -99,8 +99,9 @@ export async function estimateJob(
   const widest = Math.max(config.hidden, config.heads * config.headSize, config.mlp);
   const trained = isTrained(planned);
   const streams = 1 + correctionShare(planned, recipe);
-  // hidden states as f32; between stages of the quantized stream the wider carry, as f16
-  const carried = recipe.propagate === "quantized" ? 2 * widest : 0;
+  // hidden states as f32; between stages of the quantized stream the wider carry, as f16, and what a parallel MLP reads
+  const origin = config.layout.startsWith("parallel") ? 4 * config.hidden : 0;
+  const carried = recipe.propagate === "quantized" ? 2 * widest + origin : 0;
   // training: both streams and the targets, as f16
   const activationBytes = tokens * (trained ? 6 * config.hidden : streams * (4 * config.hidden + carried));
   const weights = 4 * blockParameters(config);

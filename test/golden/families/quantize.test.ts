@@ -71,9 +71,12 @@ describe.each(FIXTURES)("%s", (fixture) => {
     expect((await logits(back, tokens)).every(Number.isFinite)).toBe(true);
   });
 
-  it("gives nearly the logits of transformers at eight bits", async () => {
+  it.each([
+    ["gptq", { method: "gptq" }],
+    ["omniquant, its transformation folded into what is stored", { method: "omniquant", activations: 8, epochs: 2 }],
+  ] as [string, RecipeInput][])("gives nearly the logits of transformers at eight bits: %s", async (_name, words) => {
     const { tokens, logits: expected } = expectedLogits(fixture);
-    const recipe: RecipeInput = { ...small, method: "gptq", bits: 8, group: 8 };
+    const recipe: RecipeInput = { ...small, ...words, bits: 8, group: 8 };
     const got = await logits(await quantized(await open(fixture), recipe), tokens);
     const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
     const squares = expected.reduce((sum, value, at) => sum + (got[at] - value) ** 2, 0);
