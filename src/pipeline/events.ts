@@ -33,6 +33,8 @@ export type QuantizeEvent =
   /** Calibration windows that passed through a stage. `slots` names the linears whose inputs are being measured. */
   | { type: "pass"; block: number; slots: string[]; window: number; windows: number }
   | LinearDone
+  /** A step of a block's training. */
+  | { type: "step"; block: number; stage: string; step: number; steps: number }
   /** An epoch of a block's training: mean squared error over it, and before the first step. */
   | { type: "epoch"; block: number; stage: string; epoch: number; epochs: number; loss: number; startLoss: number }
   /** A block's training is over. `improved` false: it did not beat the start, which was kept. */

@@ -30,6 +30,18 @@ beforeAll(async () => {
 
 const small: RecipeInput = { codebook: 16, vectorLength: 4, samples: 4, window: 24, iterations: 10, refine: 1 };
 
+/** Two blocks, two trainings of one epoch each, four windows. */
+const TRAINING_STEPS = 16;
+const trained: RecipeInput = {
+  method: "omniquant",
+  bits: 3,
+  group: 16,
+  samples: 4,
+  window: 24,
+  epochs: 1,
+  tuneEpochs: 1,
+};
+
 async function run(
   recipe: RecipeInput,
   options: { journal?: Journal; resume?: boolean; signal?: AbortSignal; onEvent?: (event: QuantizeEvent) => void } = {},
@@ -64,6 +76,13 @@ describe("quantize", () => {
       "gptq, act-order, symmetric",
       { method: "gptq", bits: 4, group: 16, symmetric: true, actOrder: true, samples: 4, window: 24 },
     ],
+    ["omniquant", { ...trained }],
+    ["omniquant, clipping and transformation alone", { ...trained, train: "clip", epochs: 2, batch: 2 }],
+    [
+      "omniquant, scales, symmetric, a group that does not divide",
+      { ...trained, train: "scale", symmetric: true, group: 24 },
+    ],
+    ["omniquant, activations", { ...trained, bits: 6, group: "channel", activations: 6, kv: 8 }],
     ["rtn, channel", { method: "rtn", bits: 8, group: "channel" }],
     ["rtn, a group that does not divide", { method: "rtn", bits: 2, group: 24 }],
   ];
@@ -124,6 +143,51 @@ describe("quantize", () => {
       }),
       { numRuns: 4 },
     );
+  });
+
+  it("resumes training within a block to the same bytes", async () => {
+    const whole = await run(trained);
+    for (const stopAt of [3, 7, 9, 15]) {
+      const journal = memoryJournal();
+      const abort = new AbortController();
+      let steps = 0;
+      const onEvent = (event: QuantizeEvent) => {
+        if (event.type === "step" && ++steps === stopAt) abort.abort();
+      };
+      await expect(run(trained, { journal, signal: abort.signal, onEvent })).rejects.toMatchObject({
+        kind: "aborted",
+      });
+      let again = 0;
+      const count = (event: QuantizeEvent) => {
+        if (event.type === "step") again++;
+      };
+      const resumed = await run(trained, { journal, resume: true, onEvent: count });
+      expect(again).toBe(TRAINING_STEPS - stopAt); // no step is done twice
+      expect(resumed.files).toEqual(whole.files);
+    }
+  });
+
+  it("refuses to mix whole-block training with other methods", async () => {
+    await expect(run({ ...trained, overrides: [{ match: "*.o_proj", method: "rtn" }] })).rejects.toMatchObject({
+      kind: "usage",
+      message: expect.stringMatching(/o_proj is to be quantized by rtn/),
+    });
+    const { files: written } = await run({ ...trained, overrides: [{ match: "*.o_proj", keep: true }] });
+    const back = await openCheckpointModel(memoryFolder("back", written));
+    expect(back.layers.some(({ name }) => name.endsWith("o_proj"))).toBe(false);
+  });
+
+  it("stores how activations are quantized, and what the transformation made of the norms", async () => {
+    const { files: written } = await run({ ...trained, activations: 6, kv: 8 });
+    const back = await openCheckpointModel(memoryFolder("back", written));
+    expect(back.activations).toMatchObject({ input: 6, query: 6, key: 8, value: 8 });
+    const norm = "model.layers.0.input_layernorm.weight";
+    const shape = [model.model.hidden];
+    expect(await back.weights.read(norm, shape)).not.toEqual(await model.weights.read(norm, shape));
+    const plain = await run({ ...trained, let: false });
+    const kept = await openCheckpointModel(memoryFolder("kept", plain.files));
+    expect(await kept.weights.read(norm, shape)).toEqual(await model.weights.read(norm, shape));
+    expect(kept.activations).toBeUndefined();
   });
 
   it("does an entry again that the journal holds damaged", async () => {

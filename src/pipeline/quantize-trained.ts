@@ -3,7 +3,7 @@ import { blockVectors } from "../model/block.js";
 import { dequantize } from "../quant/dequantize.js";
 import { quantizeOmniquant } from "../quant/omniquant/omniquant.js";
 import type { GridScheme } from "../quant/omniquant/scheme.js";
-import type { TrainingProgress, TrainingState } from "../quant/omniquant/train.js";
+import { TRAINING_STAGES, type TrainingProgress, type TrainingState } from "../quant/omniquant/train.js";
 import type { PlannedLinear } from "./plan.js";
 import type { JobRun } from "./quantize.js";
 import { readUnit, unitName } from "./quantize.js";
@@ -27,11 +27,14 @@ export async function quantizeByTraining(run: JobRun): Promise<ReadonlyMap<strin
   const finished = await finishedBlocks(run);
 
   const progressOf = (block: number): TrainingProgress => {
-    const name = (stage: string) => `block-${block}-${stage}.state`;
+    const name = (stage: string) => stateName(block, stage);
     return {
       onEpoch: (epoch) => emit({ type: "epoch", block, ...epoch }),
       onTrained: (stage, { endLoss, ...result }) => emit({ type: "trained", block, stage, loss: endLoss, ...result }),
-      onStep: () => run.advance(run.cost.step * recipe.batch),
+      onStep: (stage, step, steps) => {
+        emit({ type: "step", block, stage, step, steps });
+        run.advance(run.cost.step * recipe.batch);
+      },
       load: async (stage) => {
         const bytes = await journal.read(name(stage));
         const state = bytes && (decodeArrays(bytes) as TrainingState | undefined);
@@ -115,6 +118,7 @@ export async function quantizeByTraining(run: JobRun): Promise<ReadonlyMap<strin
         }
         const unit: BlockUnit = { vectors: result.vectors };
         await journal.write(blockName(block), encodeArrays(unit)); // last: with it the block is finished
+        for (const stage of TRAINING_STAGES) await journal.write(stateName(block, stage), new Uint8Array(0));
         return stored(block, weights, records, unit);
       },
     },
@@ -130,6 +134,7 @@ export async function quantizeByTraining(run: JobRun): Promise<ReadonlyMap<strin
   return changed;
 }
 
+const stateName = (block: number, stage: string): string => `block-${block}-${stage}.state`;
 const blockName = (block: number): string => `block-${block}.unit`;
 
 /** Blocks whose linears and vectors are all in the journal. */

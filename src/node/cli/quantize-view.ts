@@ -40,6 +40,8 @@ export function createQuantizeView(terminal: Terminal, { title = "quantize", lin
           if (lines) progress.line(describeLinear(event));
           else update(shortName(event.name));
           break;
+        case "step":
+          break;
         case "epoch":
           update(
             `block ${event.block + 1} of ${blocks}, ${TRAINING[event.stage] ?? event.stage}: epoch ${event.epoch} of ${event.epochs}, loss ${formatSmall(event.loss)} (start ${formatSmall(event.startLoss)})`,

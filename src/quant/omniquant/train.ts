@@ -10,6 +10,10 @@ import { blockLoss, type TrainingBlock, type TrainingStreams } from "./block.js"
 
 // Block-wise gradient descent on the distance between a quantized block's outputs and their targets (OmniQuant, section 3.1).
 
+/** Clipping and transformation; then scales, zeros and weights. */
+export const TRAINING_STAGES = ["clip", "tune"] as const;
+export type TrainingStage = (typeof TRAINING_STAGES)[number];
+
 export interface TrainingJob {
   block: TrainingBlock;
   streams: TrainingStreams;
@@ -21,8 +25,7 @@ export interface TrainingJob {
   epochs: number;
   batch: number;
   seed: number;
-  /** "clip" or "tune": tells the stages of a block's training apart. */
-  stage: string;
+  stage: TrainingStage;
   progress: TrainingProgress;
   signal?: AbortSignal;
 }
@@ -119,6 +122,7 @@ export async function trainBlock(job: TrainingJob): Promise<TrainingResult> {
         savedAt = performance.now();
       }
     }
+    await save(); // a later stage that is stopped need not do this one again
     const endLoss = await loss().catch((error: unknown) => {
       if (signal?.aborted) throw error;
       return Number.POSITIVE_INFINITY; // trained to something that is not finite: the start is kept
