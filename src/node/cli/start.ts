@@ -18,7 +18,7 @@ import { createProgress } from "./progress.js";
 import { createQuantizeView } from "./quantize-view.js";
 import { createTerminal, type Terminal } from "./terminal.js";
 
-// The quickstart: the bundled model made smaller in three ways, measured, written, loaded again and run.
+// The quickstart: the bundled model made smaller in four ways, measured, written, loaded again and run.
 
 const MODEL = join(packageFolder, "models", "wiki-7m");
 const OUTPUT = join(packageFolder, "out");
@@ -32,6 +32,11 @@ const CALIBRATION = { samples: 32, window: 512, seed: 0 } as const;
 const CANDIDATES: { name: string; folder: string; recipe: RecipeInput }[] = [
   { name: "RTN, 2 bits, groups of 64", folder: "wiki-7m-rtn", recipe: { method: "rtn", bits: 2, group: 64 } },
   { name: "GPTQ, 2 bits, groups of 64", folder: "wiki-7m-gptq", recipe: { method: "gptq", bits: 2, group: 64 } },
+  {
+    name: "OmniQuant, 3 bits, groups of 64",
+    folder: "wiki-7m-omniquant",
+    recipe: { method: "omniquant", bits: 3, group: 64, epochs: 1, tuneEpochs: 2 }, // short: three passes instead of ten
+  },
   { name: "VPTQ, vectors of 4, 256 codewords", folder: "wiki-7m-vptq", recipe: { method: "vptq" } },
 ];
 
