@@ -2,7 +2,7 @@ import { z } from "zod";
 import { formatError } from "../errors.js";
 import { bytesOf } from "../files/dtypes.js";
 import { BitReader, BitWriter, packBits, packedWords, unpackBits } from "../files/packing.js";
-import { indexBits, type RecordShape } from "../quant/bits.js";
+import { indexBits, orderBits, type RecordShape } from "../quant/bits.js";
 import type {
   AffineRecord,
   CodebookRecord,
@@ -17,6 +17,7 @@ import {
   FLOAT_TYPES,
   FloatReader,
   floatTensor,
+  readIndices,
   readOrder,
   readWords,
 } from "./fields.js";
@@ -94,14 +95,23 @@ const wordTensor = (name: string, words: Uint32Array): LayerTensor => ({
   bytes: bytesOf(words),
 });
 
+/** Numbers below `limit`, one a column. */
+function orderTensor(name: string, order: ArrayLike<number>, limit: number): LayerTensor {
+  const narrow = orderBits(limit) === 16;
+  const bytes = bytesOf(narrow ? Uint16Array.from(order) : Uint32Array.from(order));
+  return { name, dtype: narrow ? "u16" : "u32", shape: [order.length], bytes };
+}
+const orderType = (limit: number): "u16" | "u32" => (orderBits(limit) === 16 ? "u16" : "u32");
+
 function writeAffine(record: AffineRecord): { tensors: LayerTensor[]; setting: BitwrightSetting } {
-  const { rows, columns, bits, group, symmetric, storage, codes, scale, zero } = record;
+  const { rows, columns, bits, group, symmetric, storage, codes, scale, zero, groupOfColumn } = record;
   const groups = Math.ceil(columns / group);
   const tensors = [wordTensor("codes", packBits(codes, bits)), floatTensor("scale", scale, [rows, groups], storage)];
   if (!symmetric) tensors.push(wordTensor("zero", packBits(zero, bits)));
   else if (zero.some((value) => value !== symmetricZero(bits))) {
     throw formatError(`a symmetric record of ${bits} bits has zeros of ${symmetricZero(bits)} only`);
   }
+  if (groupOfColumn) tensors.push(orderTensor("column_group", groupOfColumn, groups));
   return { tensors, setting: { kind: "affine", rows, columns, bits, group, symmetric } };
 }
 
@@ -114,11 +124,7 @@ function writeCodebook(record: CodebookRecord): { tensors: LayerTensor[]; settin
       tensors.push(floatTensor(`codebook.${s}.${t}`, centroids, [codewords, segment.vectorLength], storage));
     }
   }
-  if (columnOrder) {
-    const order = columns <= 65536 ? Uint16Array.from(columnOrder) : Uint32Array.from(columnOrder);
-    const dtype = columns <= 65536 ? "u16" : "u32";
-    tensors.push({ name: "column_order", dtype, shape: [columns], bytes: bytesOf(order) });
-  }
+  if (columnOrder) tensors.push(orderTensor("column_order", columnOrder, columns));
   if (columnScale) tensors.push(floatTensor("column_scale", columnScale, [columns], storage));
   if (columnBias) tensors.push(floatTensor("column_bias", columnBias, [columns], storage));
   if (rowScale) tensors.push(floatTensor("row_scale", rowScale, [rows], storage));
@@ -152,15 +158,20 @@ const sum = (values: readonly number[]): number => values.reduce((total, value) 
 
 function shape(tensors: LayerTensors, setting: BitwrightSetting): RecordShape {
   const { rows, columns } = setting;
-  const bias = tensors.info("bias") !== undefined;
-  if (bias) expectTensor(tensors, "bias", FLOAT_TYPES, [rows]);
+  const has = (name: string, dtypes: Parameters<typeof expectTensor>[2], size: number): boolean => {
+    if (!tensors.info(name)) return false;
+    expectTensor(tensors, name, dtypes, [size]);
+    return true;
+  };
+  const bias = has("bias", FLOAT_TYPES, rows);
   if (setting.kind === "affine") {
     const { kind, bits, group, symmetric } = setting;
     const groups = Math.ceil(columns / group);
     expectTensor(tensors, "codes", ["i32"], [packedWords(rows * columns, bits)]);
     expectTensor(tensors, "scale", FLOAT_TYPES, [rows, groups]);
     if (!symmetric) expectTensor(tensors, "zero", ["i32"], [packedWords(rows * groups, bits)]);
-    return { kind, rows, columns, bits, group, symmetric, bias };
+    const columnGroups = has("column_group", [orderType(groups)], columns);
+    return { kind, rows, columns, bits, group, symmetric, columnGroups, bias };
   }
   for (const [s, segment] of setting.segments.entries()) {
     const vectors = Math.ceil(rows / segment.vector_length) * segment.columns;
@@ -170,11 +181,6 @@ function shape(tensors: LayerTensors, setting: BitwrightSetting): RecordShape {
       expectTensor(tensors, `codebook.${s}.${t}`, FLOAT_TYPES, [codewords, segment.vector_length]);
     }
   }
-  const has = (name: string, dtypes: Parameters<typeof expectTensor>[2], size: number): boolean => {
-    if (!tensors.info(name)) return false;
-    expectTensor(tensors, name, dtypes, [size]);
-    return true;
-  };
   return {
     kind: "codebook",
     rows,
@@ -185,7 +191,7 @@ function shape(tensors: LayerTensors, setting: BitwrightSetting): RecordShape {
       vectorLength: segment.vector_length,
       codewords: segment.codewords,
     })),
-    columnOrder: has("column_order", [columns <= 65536 ? "u16" : "u32"], columns),
+    columnOrder: has("column_order", [orderType(columns)], columns),
     columnScale: has("column_scale", FLOAT_TYPES, columns),
     columnBias: has("column_bias", FLOAT_TYPES, columns),
     rowScale: has("row_scale", FLOAT_TYPES, rows),
@@ -212,10 +218,11 @@ async function readAffine(
   floats: FloatReader,
 ): Promise<AffineRecord> {
   const { kind, rows, columns, bits, group, symmetric } = setting;
-  const groups = rows * Math.ceil(columns / group);
+  const perRow = Math.ceil(columns / group);
+  const groups = rows * perRow;
   const stream = async (name: string, count: number) =>
     Uint8Array.from(unpackBits(await readWords(tensors, name), bits, count));
-  return {
+  const record: AffineRecord = {
     kind,
     storage: "f16",
     rows,
@@ -227,6 +234,9 @@ async function readAffine(
     scale: await floats.read("scale"),
     zero: symmetric ? new Uint8Array(groups).fill(symmetricZero(bits)) : await stream("zero", groups),
   };
+  if (tensors.info("column_group"))
+    record.groupOfColumn = Int32Array.from(await readIndices(tensors, "column_group", perRow));
+  return record;
 }
 
 async function readCodebook(

@@ -354,7 +354,7 @@ describe("opening a checkpoint", () => {
     const error = await refusal(openCheckpointModel(folder));
     expect(error.kind).toBe("unsupported");
     expect(error.message).toMatch(/quantized as "exl3"/);
-    expect(error.remedy).toMatch(/vptq, bitwright/);
+    expect(error.remedy).toMatch(/vptq, gptq, gptq_v2, compressed-tensors, bitwright/);
     const { output } = await quantized((rows, columns) => affineRecord(rows, columns));
     const newer = await changed(output, (config) =>
       Object.assign(config.quantization_config as object, { version: 2 }),

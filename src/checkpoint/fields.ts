@@ -126,7 +126,7 @@ export class FloatReader {
 const rounded = (values: Float32Array, storage: RecordStorage): Float32Array =>
   storage === "f16" ? f16ToF32(f32ToF16(values)) : bf16ToF32(f32ToBF16(values));
 
-const isExact = (values: Float32Array, storage: RecordStorage): boolean => {
+export const isExact = (values: Float32Array, storage: RecordStorage): boolean => {
   const back = rounded(values, storage);
   return values.every((value, i) => value === back[i]);
 };

@@ -32,8 +32,8 @@ export function layerTensors(tensors: TensorReader, layer: string): LayerTensors
 /** `Setting` is what the layout's configuration says of a layer, checked. */
 export interface Layout<Setting> {
   readonly name: RecordLayout;
-  /** True, or why the layout cannot hold the record. */
-  accepts(record: QuantizedRecord): true | string;
+  /** True, or why the layout cannot hold a record of this shape. */
+  accepts(shape: RecordShape): true | string;
   /** Tensors in the order in which they are stored, and the layer's part of the configuration. */
   write(record: QuantizedRecord): { tensors: LayerTensor[]; setting: { [key: string]: unknown } };
   /** Shape of the record, with every tensor's type and shape checked; reads no data. Throws "format". */

@@ -1,20 +1,18 @@
-import { z } from "zod";
 import { formatError, unsupportedError } from "../errors.js";
 import type { Folder } from "../files/folder.js";
 import { isObject, type JsonObject, readJsonObject } from "../files/json.js";
 import { openCheckpoint } from "../files/sharded.js";
 import type { TensorReader } from "../files/tensors.js";
 import type { ActivationScheme } from "../model/activation-scheme.js";
-import { blockLinears } from "../model/block.js";
 import { type ModelConfig, parseModelConfig } from "../model/config.js";
-import { canonicalName, checkFinite, checkShape, findKey, plainWeights, type WeightSource } from "../model/weights.js";
-import type { RecordLayout, RecordShape } from "../quant/bits.js";
+import { checkFinite, checkShape, findKey, plainWeights, type WeightSource } from "../model/weights.js";
+import { CHECKPOINT_FORMATS, type CheckpointFormat } from "../quant/bits.js";
 import { dequantize } from "../quant/dequantize.js";
 import type { QuantizedRecord } from "../quant/record.js";
-import { bitwrightLayout, bitwrightSetting } from "./bitwright.js";
-import { type Layout, layerTensors } from "./layout.js";
-import { vptqLayout } from "./vptq.js";
-import { vptqSettings } from "./vptq-config.js";
+import { type FoundLayers, findLayers, type OpenLayer, type QuantizedLayer } from "./find-layers.js";
+import { gptqFormat, isGptqConfig } from "./gptq-config.js";
+
+export type { QuantizedLayer } from "./find-layers.js";
 
 export const CONFIG_FILE = "config.json";
 /** What Bitwright writes beside a quantized checkpoint about how it was made. */
@@ -22,21 +20,10 @@ export const REPORT_FILE = "bitwright.json";
 
 const CONFIG_BYTES = 32 * 2 ** 20;
 
-/** A quantized linear, as far as it is known without reading its data. */
-export interface QuantizedLayer {
-  /** Canonical name, "model.layers.0.self_attn.q_proj". */
-  name: string;
-  /** The name in the file, perhaps without the prefix. */
-  key: string;
-  shape: RecordShape;
-  /** Every bit of its tensors on disk. */
-  bits: number;
-}
-
 /** A checkpoint on disk, plain or quantized: weights are read, and decoded, when they are asked for. */
 export interface CheckpointModel {
   readonly folder: Folder;
-  readonly format: "plain" | RecordLayout;
+  readonly format: "plain" | CheckpointFormat;
   /** The whole of config.json. */
   readonly config: JsonObject;
   readonly model: ModelConfig;
@@ -60,165 +47,57 @@ export async function openCheckpointModel(folder: Folder): Promise<CheckpointMod
     throw formatError(`${folder.name} has no ${CONFIG_FILE}`, "give the folder of a Hugging Face checkpoint");
   }
   const where = `${folder.name}/${CONFIG_FILE}`;
-  const config = await readJsonObject(folder, CONFIG_FILE, CONFIG_BYTES);
+  const config = await withOldQuantization(folder, files, await readJsonObject(folder, CONFIG_FILE, CONFIG_BYTES));
   const model = parseModelConfig(config, where);
   const format = detectFormat(config, where);
   const tensors = await openCheckpoint(folder);
   try {
-    const layers = findLayers(format, config, model, tensors, where);
-    return describe(folder, format, config, model, tensors, layers, files);
+    const quantization = isObject(config.quantization_config) ? config.quantization_config : {};
+    const found = findLayers(format, { config, quantization, model, tensors, where });
+    return describe(folder, format, config, model, tensors, found, files);
   } catch (error) {
     await tensors.close();
     throw error;
   }
 }
 
-const KNOWN: readonly RecordLayout[] = ["vptq", "bitwright"];
+/** What AutoGPTQ wrote beside a config.json that says nothing of it. */
+const OLD_FILE = "quantize_config.json";
+
+async function withOldQuantization(folder: Folder, files: readonly string[], config: JsonObject): Promise<JsonObject> {
+  if ((config.quantization_config ?? undefined) !== undefined || !files.includes(OLD_FILE)) return config;
+  const quantization = await readJsonObject(folder, OLD_FILE, CONFIG_BYTES);
+  return isGptqConfig(quantization)
+    ? { ...config, quantization_config: { ...quantization, quant_method: "gptq" } }
+    : config;
+}
 
 /** The format that a config.json declares. Throws "unsupported" for one we do not read. */
-export function detectFormat(config: JsonObject, where: string): "plain" | RecordLayout {
+export function detectFormat(config: JsonObject, where: string): "plain" | CheckpointFormat {
   const quantization = config.quantization_config ?? undefined;
   // checkpoints of the vptq package before 0.0.4
   if (quantization === undefined) return isObject(config.quant_config) ? "vptq" : "plain";
   const method = isObject(quantization) ? (quantization.quant_method ?? quantization.method) : undefined;
-  if (typeof method !== "string") {
-    throw formatError(`${where}: quantization_config has no quant_method`, `known are ${KNOWN.join(", ")}`);
+  const names = CHECKPOINT_FORMATS.join(", ");
+  if (typeof method !== "string" || !isObject(quantization)) {
+    throw formatError(`${where}: quantization_config has no quant_method`, `known are ${names}`);
   }
-  const known = KNOWN.find((name) => name === method.toLowerCase());
+  if (method.toLowerCase() === "gptq") return gptqFormat(quantization, where);
+  const known = CHECKPOINT_FORMATS.find((name) => name === method.toLowerCase());
   if (known) return known;
   throw unsupportedError(
     `${where}: the weights are quantized as ${JSON.stringify(method.slice(0, 60))}, which is not supported`,
-    `plain checkpoints and these quantized ones can be read: ${KNOWN.join(", ")}`,
+    `plain checkpoints and these quantized ones can be read: ${names}`,
   );
-}
-
-/** A layer with the means to read it. */
-interface OpenLayer extends QuantizedLayer {
-  read(): Promise<QuantizedRecord>;
-}
-
-function openLayer<Setting>(
-  layout: Layout<Setting>,
-  model: ModelConfig,
-  tensors: TensorReader,
-  key: string,
-  setting: Setting,
-  bits: number,
-): OpenLayer {
-  const fields = layerTensors(tensors, key);
-  return {
-    name: canonicalName(model, key),
-    key,
-    shape: layout.shape(fields, setting),
-    bits,
-    read: () => layout.read(fields, setting),
-  };
-}
-
-function findLayers(
-  format: "plain" | RecordLayout,
-  config: JsonObject,
-  model: ModelConfig,
-  tensors: TensorReader,
-  where: string,
-): OpenLayer[] {
-  switch (format) {
-    case "plain":
-      return [];
-    case "vptq":
-      return findVptq(config, model, tensors, where);
-    case "bitwright":
-      return findBitwright(config, model, tensors, where);
-    default:
-      return format satisfies never;
-  }
-}
-
-function findVptq(config: JsonObject, model: ModelConfig, tensors: TensorReader, where: string): OpenLayer[] {
-  const features = new Map<string, [number, number]>();
-  for (let index = 0; index < model.layers; index++) {
-    for (const { name, rows, columns } of blockLinears(model, index)) features.set(name, [rows, columns]);
-  }
-  const featuresOf = (key: string) => features.get(canonicalName(model, key));
-  const { setting, named } = vptqSettings(config, where, featuresOf);
-  const keys = tensors.names
-    .filter((name) => name.endsWith(".indices"))
-    .map((name) => name.slice(0, -".indices".length));
-  const layers: OpenLayer[] = [];
-  const bits = bitsByLayer(tensors, keys);
-  for (const key of keys) {
-    const found = setting(key);
-    if (!found) {
-      throw formatError(`${where}: layer ${key} is quantized, but quantization_config says nothing of it`);
-    }
-    layers.push(openLayer(vptqLayout, model, tensors, key, found, bits.get(key) ?? 0));
-  }
-  const missing = named.find((name) => findKey(name, (key) => bits.has(key)) === undefined);
-  if (missing !== undefined || layers.length === 0) {
-    throw formatError(
-      `${where} quantizes ${missing ?? "some layers"}, but ${tensors.name} has no ${missing ?? "tensor called"} .indices`,
-      "config.json and the weights belong to different checkpoints",
-    );
-  }
-  return layers;
-}
-
-function findBitwright(config: JsonObject, model: ModelConfig, tensors: TensorReader, where: string): OpenLayer[] {
-  const quantization = isObject(config.quantization_config) ? config.quantization_config : {};
-  if (quantization.version !== 1) {
-    throw unsupportedError(
-      `${where}: version ${JSON.stringify(quantization.version)} of the bitwright layout; version 1 is known`,
-      "use a newer Bitwright",
-    );
-  }
-  if (!isObject(quantization.layers)) throw formatError(`${where}: quantization_config has no layers`);
-  const settings = Object.entries(quantization.layers);
-  const bits = bitsByLayer(tensors, Object.keys(quantization.layers));
-  return settings.map(([key, value]) =>
-    openLayer(bitwrightLayout, model, tensors, key, bitwrightSetting(value, key, where), bits.get(key) ?? 0),
-  );
-}
-
-const activationBits = z.number().int().min(2).max(8).optional();
-const activationSchema = z.object({
-  input: activationBits,
-  query: activationBits,
-  key: activationBits,
-  value: activationBits,
-  symmetric: z.boolean().optional(),
-});
-
-function bitwrightActivations(config: JsonObject, where: string): ActivationScheme | undefined {
-  const quantization = isObject(config.quantization_config) ? config.quantization_config : {};
-  if (quantization.activations === undefined) return undefined;
-  const parsed = activationSchema.safeParse(quantization.activations);
-  if (parsed.success) return parsed.data;
-  const problems = parsed.error.issues.slice(0, 4).map((issue) => `${issue.path.join(".")}: ${issue.message}`);
-  throw formatError(`${where}: quantization_config.activations is not valid: ${problems.join("; ")}`);
-}
-
-/** Bits of each layer's tensors: those whose name begins with the layer's. */
-function bitsByLayer(tensors: TensorReader, keys: readonly string[]): Map<string, number> {
-  const bits = new Map(keys.map((key) => [key, 0]));
-  for (const name of tensors.names) {
-    for (let dot = name.lastIndexOf("."); dot > 0; dot = name.lastIndexOf(".", dot - 1)) {
-      const key = name.slice(0, dot);
-      const sum = bits.get(key);
-      if (sum === undefined) continue;
-      bits.set(key, sum + 8 * (tensors.info(name)?.bytes ?? 0));
-      break;
-    }
-  }
-  return bits;
 }
 
 function describe(
   folder: Folder,
-  format: "plain" | RecordLayout,
+  format: "plain" | CheckpointFormat,
   config: JsonObject,
   model: ModelConfig,
   tensors: TensorReader,
-  layers: OpenLayer[],
+  { layers, activations }: FoundLayers,
   files: readonly string[],
 ): CheckpointModel {
   const byKey = new Map(layers.map((layer) => [layer.key, layer]));
@@ -231,7 +110,7 @@ function describe(
     format,
     config,
     model,
-    activations: format === "bitwright" ? bitwrightActivations(config, `${folder.name}/${CONFIG_FILE}`) : undefined,
+    activations,
     tensors,
     layers: inModelOrder(layers),
     weights: quantizedWeights(plainWeights(tensors), layerOf),

@@ -6,6 +6,7 @@ import type { TensorReader } from "../files/tensors.js";
 import { dequantize } from "../quant/dequantize.js";
 import { bf16ToF32, f16ToF32, f32ToBF16, f32ToF16 } from "../tensor/index.js";
 import { carryFiles, withDtype, writeJson } from "./carry.js";
+import { ownerOf } from "./find-layers.js";
 import { type CheckpointModel, CONFIG_FILE } from "./open.js";
 
 export interface PlainCheckpoint {
@@ -65,14 +66,6 @@ function outgoing(job: PlainCheckpoint, dtype: "f16" | "bf16"): OutgoingTensor[]
       return tensor.read();
     },
   }));
-}
-
-/** The layer that a tensor belongs to: the longest name before a dot that is one. */
-function ownerOf(name: string, layers: ReadonlyMap<string, unknown>): string | undefined {
-  for (let dot = name.lastIndexOf("."); dot > 0; dot = name.lastIndexOf(".", dot - 1)) {
-    if (layers.has(name.slice(0, dot))) return name.slice(0, dot);
-  }
-  return undefined;
 }
 
 const CHUNK = 16 * 2 ** 20;

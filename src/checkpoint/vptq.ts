@@ -1,7 +1,7 @@
 import { unsupportedError } from "../errors.js";
 import { bytesOf } from "../files/dtypes.js";
 import { BitReader, BitWriter, packedWords } from "../files/packing.js";
-import { type CodebookShape, indexBits } from "../quant/bits.js";
+import { type CodebookShape, indexBits, type RecordShape, recordShape } from "../quant/bits.js";
 import type { CodebookRecord, CodebookSegmentRecord, QuantizedRecord } from "../quant/record.js";
 import {
   biasTensor,
@@ -22,31 +22,27 @@ import type { VptqSetting } from "./vptq-config.js";
 
 export const vptqLayout: Layout<VptqSetting> = { name: "vptq", accepts, write, shape, read };
 
-/** Segments of the column groups, without the outliers. */
-const groupsOf = (record: CodebookRecord): CodebookSegmentRecord[] => record.segments.slice(record.hasOutliers ? 1 : 0);
-
-function accepts(record: QuantizedRecord): true | string {
-  if (record.kind !== "codebook") return "it holds codebooks only, not affine codes";
-  if (record.rowScale) return "it has no scales of rows";
-  if (record.columnOrder && record.columns > 65536) return "its column order is 16 bits wide";
-  if (record.hasOutliers) {
-    const { stages, vectorLength } = record.segments[0];
-    if (stages.length !== 1) return "outliers have one codebook";
+function accepts(shape: RecordShape): true | string {
+  if (shape.kind !== "codebook") return "it holds codebooks only, not affine codes";
+  if (shape.rowScale) return "it has no scales of rows";
+  if (shape.columnOrder && shape.columns > 65536) return "its column order is 16 bits wide";
+  if (shape.hasOutliers) {
+    const { codewords, vectorLength } = shape.segments[0];
+    if (codewords.length !== 1) return "outliers have one codebook";
     if (vectorLength < 2) return "outlier vectors have two elements or more";
   }
-  const groups = groupsOf(record);
+  const groups = shape.segments.slice(shape.hasOutliers ? 1 : 0);
   if (groups.length === 0) return "there must be a group of columns beside the outliers";
   const [first] = groups;
-  if (first.stages.length < 1 || first.stages.length > 2) return "it holds one residual codebook at most";
+  if (first.codewords.length < 1 || first.codewords.length > 2) return "it holds one residual codebook at most";
   const alike = groups.every(
     (group) =>
       group.vectorLength === first.vectorLength &&
-      group.end - group.begin === first.end - first.begin &&
-      group.stages.length === first.stages.length &&
-      group.stages.every(({ codewords }, stage) => codewords === first.stages[stage].codewords),
+      group.columns === first.columns &&
+      group.codewords.join() === first.codewords.join(),
   );
   if (!alike) return "its column groups are all alike";
-  const [main, residual] = first.stages.map(({ codewords }) => codewords);
+  const [main, residual] = first.codewords;
   for (const codewords of [main, residual ?? 2]) {
     if (codewords < 2 || 2 ** indexBits(codewords) !== codewords) return "codebook sizes are powers of two";
   }
@@ -55,8 +51,11 @@ function accepts(record: QuantizedRecord): true | string {
   return true;
 }
 
+/** Segments of the column groups, without the outliers. */
+const groupsOf = (record: CodebookRecord): CodebookSegmentRecord[] => record.segments.slice(record.hasOutliers ? 1 : 0);
+
 function write(record: QuantizedRecord): { tensors: LayerTensor[]; setting: { [key: string]: unknown } } {
-  const reason = accepts(record);
+  const reason = accepts(recordShape(record));
   if (reason !== true || record.kind !== "codebook") {
     throw unsupportedError(`the published VPTQ layout cannot hold this linear: ${reason}`, "use the bitwright layout");
   }

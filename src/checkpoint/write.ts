@@ -1,19 +1,31 @@
-import { formatError, numericError, throwIfAborted, usageError } from "../errors.js";
+import { formatError, numericError, throwIfAborted, unsupportedError, usageError } from "../errors.js";
 import { bytesOf as bytesView } from "../files/dtypes.js";
 import type { OutputFolder } from "../files/folder.js";
 import type { JsonObject } from "../files/json.js";
 import { type OutgoingTensor, tensorBytes, writeCheckpointTensors } from "../files/safetensors-writer.js";
 import type { TensorReader } from "../files/tensors.js";
 import type { ActivationScheme } from "../model/activation-scheme.js";
+import { blockLinears, type LinearSpec } from "../model/block.js";
+import { findFamily } from "../model/families/index.js";
+import type { LinearSlot } from "../model/family.js";
 import { canonicalName, checkFinite, findKey } from "../model/weights.js";
-import type { RecordLayout } from "../quant/bits.js";
+import { type CheckpointFormat, recordShape } from "../quant/bits.js";
 import type { QuantizedRecord, RecordStorage } from "../quant/record.js";
 import { BYTES_PER_ELEMENT, bf16ToF32, type DType, f16ToF32, f32ToBF16, f32ToF16 } from "../tensor/index.js";
-import { bitwrightLayout } from "./bitwright.js";
 import { carryFiles, withDtype, writeJson } from "./carry.js";
+import { ownerOf } from "./find-layers.js";
+import {
+  activationsRefusal,
+  formatRefused,
+  linearRefusal,
+  type QuantizationContext,
+  quantizationConfig,
+  recordLayout,
+  type WrittenLayer,
+  writerOf,
+} from "./formats.js";
 import type { LayerTensor } from "./layout.js";
 import { type CheckpointModel, CONFIG_FILE, REPORT_FILE } from "./open.js";
-import { vptqLayout } from "./vptq.js";
 
 export interface QuantizedCheckpoint {
   /** The full-precision model: its other tensors and files are copied. */
@@ -27,7 +39,7 @@ export interface QuantizedCheckpoint {
   /** How activations are quantized when the model runs; only our own layout says so. */
   activations?: ActivationScheme;
   /** Default: the published VPTQ layout if it holds every record, else our own. */
-  format?: RecordLayout;
+  format?: CheckpointFormat;
   /** Contents of bitwright.json. */
   report?: JsonObject;
   maxShardBytes?: number;
@@ -36,101 +48,176 @@ export interface QuantizedCheckpoint {
 }
 
 export interface WrittenCheckpoint {
-  format: RecordLayout;
+  format: CheckpointFormat;
   /** Why the published layout was not chosen, when it was not asked for. */
   reason?: string;
   tensorBytes: number;
 }
 
-/** Writes a quantized checkpoint, tensor by tensor, and commits it; on failure the output is discarded. */
+/**
+ * Writes a quantized checkpoint, tensor by tensor, and commits it; on failure the output is discarded. The source may be quantized
+ * itself: then `names` are all its quantized linears, and the result says the same in another format. Throws "usage" for a format
+ * that cannot hold a record, with the linear and the reason.
+ */
 export async function writeQuantizedCheckpoint(job: QuantizedCheckpoint): Promise<WrittenCheckpoint> {
+  const { source, output } = job;
   try {
-    if (job.source.format !== "plain") {
-      throw usageError(`${job.source.folder.name} is quantized already`, "start from the full-precision checkpoint");
+    const names = new Set(job.names);
+    if (source.layers.some(({ name }) => !names.has(name))) {
+      throw usageError(`${source.folder.name} is quantized already`, "start from the full-precision checkpoint");
     }
-    const { layout, reason, tensors, settings, storage } = await chooseLayout(job);
-    const quantization =
-      layout === "vptq"
-        ? { quant_method: "vptq", config_for_layers: settings }
-        : { quant_method: "bitwright", version: 1, ...activationWords(job.activations), layers: settings };
-    await carryFiles(job.source.folder, job.output);
-    const bytes = await writeCheckpointTensors(job.output, tensors, job.maxShardBytes);
-    if (job.report) await writeJson(job.output, REPORT_FILE, job.report);
-    const config = { ...withDtype(job.source.config, storage), quantization_config: quantization };
-    await writeJson(job.output, CONFIG_FILE, config);
-    await job.output.commit();
-    return { format: layout, reason, tensorBytes: bytes };
+    const { format, reason, tensors, layers, storage, biases } = await chooseFormat(job);
+    const quantization = quantizationConfig(format, layers, contextOf(job));
+    await carryFiles(source.folder, output);
+    const bytes = await writeCheckpointTensors(output, tensors, job.maxShardBytes);
+    if (job.report) await writeJson(output, REPORT_FILE, job.report);
+    // older programs look there
+    if (format === "gptq" || format === "gptq_v2") await writeJson(output, "quantize_config.json", quantization);
+    const config = { ...withDtype(source.config, storage), ...biases, quantization_config: quantization };
+    await writeJson(output, CONFIG_FILE, config);
+    await output.commit();
+    return { format, reason, tensorBytes: bytes };
   } catch (error) {
-    await job.output.discard();
+    await output.discard();
     throw error;
   }
 }
 
-const activationWords = (activations: ActivationScheme | undefined) => (activations ? { activations } : {});
+const allLinears = ({ model }: CheckpointModel): LinearSpec[] =>
+  Array.from({ length: model.layers }, (_, index) => blockLinears(model, index)).flat();
 
-/** The layout asked for, or the published one if it holds every record. Throws "usage" when the one asked for cannot. */
-async function chooseLayout(job: QuantizedCheckpoint): Promise<Plan> {
+function contextOf({ source, names, activations }: QuantizedCheckpoint): QuantizationContext {
+  const { model, tensors } = source;
+  const quantized = new Set(names);
+  const kept = allLinears(source).flatMap(({ name }) => (quantized.has(name) ? [] : [name]));
+  const { embedding, positions, head } = findFamily(model.family).names;
+  const others = new Set([head]); // a tied head has no tensor
+  for (const key of tensors.names) {
+    if (!key.endsWith(".weight") || tensors.info(key)?.shape.length !== 2) continue;
+    const name = canonicalName(model, key.slice(0, -".weight".length));
+    if (!quantized.has(name) && name !== embedding && name !== positions) others.add(name);
+  }
+  return { model, activations, kept, others: [...others] };
+}
+
+/** The format asked for, or the published one of VPTQ if it holds every record. Throws "usage" when the one asked for cannot. */
+async function chooseFormat(job: QuantizedCheckpoint): Promise<Plan> {
   if (job.format === "bitwright") return planTensors(job, "bitwright");
-  const plan = job.activations
-    ? { refused: "the quantization of activations (--activations, --kv)" }
-    : await planTensors(job, "vptq");
+  const wanted = job.format ?? "vptq";
+  const refusal = activationsRefusal(wanted, job.activations, contextOf(job).kept.length > 0);
+  const plan = refusal === undefined ? await planTensors(job, wanted) : { refused: refusal };
   if (!("refused" in plan)) return plan;
   if (job.format === undefined) return { ...(await planTensors(job, "bitwright")), reason: plan.refused };
-  throw usageError(
-    `the published VPTQ layout cannot hold ${plan.refused}`,
-    "write the bitwright layout, or quantize these layers otherwise",
-  );
+  throw formatRefused(wanted, plan.refused);
 }
 
 interface Plan {
-  layout: RecordLayout;
+  format: CheckpointFormat;
   reason?: string;
   tensors: OutgoingTensor[];
-  settings: { [name: string]: unknown };
+  layers: WrittenLayer[];
   storage: RecordStorage;
+  /** What config.json says of biases that the source has not. */
+  biases: JsonObject;
 }
 
-async function planTensors(job: QuantizedCheckpoint, layout: "bitwright"): Promise<Plan>;
-async function planTensors(job: QuantizedCheckpoint, layout: RecordLayout): Promise<Plan | { refused: string }>;
+async function planTensors(job: QuantizedCheckpoint, format: "bitwright"): Promise<Plan>;
+async function planTensors(job: QuantizedCheckpoint, format: CheckpointFormat): Promise<Plan | { refused: string }>;
 /** Every tensor in the source's order, with the quantized linears' own in place of their weights. */
-async function planTensors(job: QuantizedCheckpoint, layout: RecordLayout): Promise<Plan | { refused: string }> {
-  const { source, names, signal } = job;
-  const { accepts, write } = layout === "vptq" ? vptqLayout : bitwrightLayout;
-  const settings: { [name: string]: unknown } = {};
-  const replaced = new Map<string, OutgoingTensor[]>();
-  const own = new Set<string>();
-  const again = lastOf(async (name) => write(await job.record(name)).tensors);
+async function planTensors(job: QuantizedCheckpoint, format: CheckpointFormat): Promise<Plan | { refused: string }> {
+  const { source, names, signal, activations } = job;
+  const hasBias = new Map(allLinears(source).map(({ name, bias }) => [name, bias]));
+  const load = async (name: string) => withoutPadding(await job.record(name), hasBias.get(name) ?? true);
+  const writeRecord = (record: QuantizedRecord) =>
+    writerOf(recordLayout(format, recordShape(record), activations)).write(record);
+  const again = lastOf(async (name) => writeRecord(await load(name)).tensors);
+  const stored = new Map(source.layers.map(({ name, key }) => [name, key]));
+  const layers: WrittenLayer[] = [];
+  const replaced = new Map<string, OutgoingTensor[]>(); // by layer
+  const gained: string[] = [];
   let storage: RecordStorage = "f16";
   for (const name of names) {
     throwIfAborted(signal);
-    const weight = findKey(`${name}.weight`, (key) => source.tensors.info(key) !== undefined);
-    if (weight === undefined) throw formatError(`${source.folder.name} has no ${name}.weight to be replaced`);
-    const key = weight.slice(0, -".weight".length);
-    const record = await job.record(name);
-    const accepted = accepts(record);
-    if (accepted !== true) return { refused: `${name}: ${accepted}` };
+    const key = stored.get(name) ?? plainKey(source, name);
+    const record = await load(name);
+    const refused = linearRefusal(format, name, recordShape(record), activations);
+    if (refused !== undefined) return { refused };
     storage = record.storage;
-    const { tensors, setting } = write(record);
-    if (layout === "vptq") {
-      const bias = record.bias !== undefined || source.tensors.info(`${key}.bias`) !== undefined;
-      settings[name] = { ...setting, bias };
-    } else settings[key] = setting;
+    const { tensors, setting } = writeRecord(record);
+    const ownBias = record.bias !== undefined;
+    const bias = ownBias || source.tensors.info(`${key}.bias`) !== undefined;
+    if (ownBias && hasBias.get(name) === false) gained.push(name);
+    layers.push({ name, key, setting: format === "vptq" ? { ...setting, bias } : setting });
     replaced.set(
-      weight,
-      tensors.map(({ name: field, dtype, shape }) => {
-        own.add(`${key}.${field}`);
-        return { name: `${key}.${field}`, dtype, shape, read: async () => bytesOf(await again(name), field) };
-      }),
+      key,
+      tensors.map(({ name: field, dtype, shape }) => ({
+        name: `${key}.${field}`,
+        dtype,
+        shape,
+        read: async () => bytesOf(await again(name), field),
+      })),
     );
   }
-  const tensors = source.tensors.names.flatMap((name) => {
-    const values = job.vectors?.get(canonicalName(source.model, name));
-    return (
-      replaced.get(name) ??
-      (own.has(name) ? [] : [values ? changed(source, name, values) : copyOf(source.tensors, name)])
-    );
+  const tensors = replaceTensors(job, replaced);
+  return { format, tensors: withProgress(tensors, job), layers, storage, biases: gainedBiases(source, gained) };
+}
+
+/** The tensors of the source, with those of each replaced layer where its first one was. */
+function replaceTensors(
+  { source, vectors }: QuantizedCheckpoint,
+  replaced: ReadonlyMap<string, OutgoingTensor[]>,
+): OutgoingTensor[] {
+  const done = new Set<string>();
+  return source.tensors.names.flatMap((name) => {
+    const owner = ownerOf(name, replaced);
+    const own = owner === undefined ? undefined : replaced.get(owner);
+    if (owner !== undefined && own && source.format === "plain" && name === `${owner}.bias`) {
+      if (own.some((tensor) => tensor.name === name)) return []; // the record has its own
+    } else if (owner !== undefined && own) {
+      if (done.has(owner)) return [];
+      done.add(owner);
+      return own;
+    }
+    const values = vectors?.get(canonicalName(source.model, name));
+    return [values ? changed(source, name, values) : copyOf(source.tensors, name)];
   });
-  return { layout, tensors: withProgress(tensors, job), settings, storage };
+}
+
+function plainKey({ tensors, folder }: CheckpointModel, name: string): string {
+  const weight = findKey(`${name}.weight`, (key) => tensors.info(key) !== undefined);
+  if (weight === undefined) throw formatError(`${folder.name} has no ${name}.weight to be replaced`);
+  return weight.slice(0, -".weight".length);
+}
+
+/** Without the zeros that AutoGPTQ stores as the bias of linears that have none. */
+function withoutPadding(record: QuantizedRecord, hasBias: boolean): QuantizedRecord {
+  if (hasBias || record.bias?.some((value) => value !== 0) !== false) return record;
+  const { bias: _, ...rest } = record;
+  return rest;
+}
+
+/**
+ * What config.json must say so that biases are read that a method added. Throws "unsupported" where the family has no word for
+ * it, or where only some of the linears that the word means gained one.
+ */
+function gainedBiases(source: CheckpointModel, gained: readonly string[]): JsonObject {
+  if (gained.length === 0) return {};
+  const family = findFamily(source.model.family);
+  const words = { attention_bias: ["query", "key", "value", "output"], mlp_bias: ["gate", "up", "down"] } as const;
+  const can = { attention_bias: family.attentionBias, mlp_bias: family.mlpBias };
+  const have = new Set(gained);
+  const result: JsonObject = {};
+  for (const [word, slots] of Object.entries(words) as [keyof typeof words, readonly LinearSlot[]][]) {
+    const meant = allLinears(source).filter(({ slot }) => slots.includes(slot));
+    if (can[word] !== "configured" || !meant.every(({ name }) => have.has(name))) continue;
+    result[word] = true;
+    for (const { name } of meant) have.delete(name);
+  }
+  if (have.size === 0) return result;
+  throw unsupportedError(
+    `${[...have][0]} has a bias, and config.json of ${source.model.family} cannot say so of ${have.size} linears alone`,
+    "give every linear of the attention or of the MLP one, zeros where it has none",
+  );
 }
 
 /** Remembers the last result only: the tensors of a layer are asked for one after another. */

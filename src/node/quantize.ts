@@ -8,7 +8,7 @@ import { fitRecipe, planOf, type QuantizeResult, quantize } from "../pipeline/jo
 import { needsCalibration } from "../pipeline/methods.js";
 import { type PlannedLinear, type PlanTotals, planTotals } from "../pipeline/plan.js";
 import { type Recipe, type RecipeInput, resolveRecipe } from "../pipeline/recipe.js";
-import type { RecordLayout } from "../quant/bits.js";
+import type { CheckpointFormat } from "../quant/bits.js";
 import { openTokenizer } from "../text/load.js";
 import { openFolder } from "./folder.js";
 import { diskJournal } from "./journal.js";
@@ -35,7 +35,7 @@ export async function prepareJob(
   path: string,
   input: RecipeInput,
   calibration: string,
-  format?: RecordLayout,
+  format?: CheckpointFormat,
 ): Promise<PreparedJob> {
   const words = resolveRecipe(input);
   const folder = await openFolder(path);
@@ -62,7 +62,7 @@ export interface QuantizeModelOptions {
   resume?: boolean;
   /** Replace the output if it exists, and drop unfinished work. */
   overwrite?: boolean;
-  format?: RecordLayout;
+  format?: CheckpointFormat;
   maxShardBytes?: number;
   /** Bytes of activations held in memory, the rest goes to a scratch file beside the output. Default: half of what is free. */
   activationMemory?: number;

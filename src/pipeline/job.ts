@@ -6,7 +6,7 @@ import type { OutputFolder } from "../files/folder.js";
 import { sha256 } from "../hash.js";
 import { blockLinears } from "../model/block.js";
 import type { ModelConfig } from "../model/config.js";
-import type { RecordLayout } from "../quant/bits.js";
+import type { CheckpointFormat } from "../quant/bits.js";
 import { drawWindows } from "../text/windows.js";
 import type { SpillFile } from "./activations.js";
 import { modelBlocks } from "./block-source.js";
@@ -29,7 +29,7 @@ export interface QuantizeOptions {
   journal?: Journal;
   resume?: boolean;
   /** Default: the published VPTQ layout where it holds every record, else our own. */
-  format?: RecordLayout;
+  format?: CheckpointFormat;
   maxShardBytes?: number;
   /** Bytes of activations held in memory; beyond it they go to `createSpill`'s file, if given. Default: no bound. */
   activationMemory?: number;
@@ -39,7 +39,7 @@ export interface QuantizeOptions {
 }
 
 export interface QuantizeResult {
-  format: RecordLayout;
+  format: CheckpointFormat;
   /** Why it is not the published layout, when that was not asked for. */
   formatReason?: string;
   /** All stored bits of the quantized linears over their weights. */
@@ -77,7 +77,7 @@ export function fitRecipe(input: RecipeInput, config: ModelConfig, tokens: numbe
 }
 
 /** Every linear of a model's blocks, planned. */
-export function planOf(config: ModelConfig, recipe: Recipe, format?: RecordLayout): PlannedLinear[] {
+export function planOf(config: ModelConfig, recipe: Recipe, format?: CheckpointFormat): PlannedLinear[] {
   return planModel(
     Array.from({ length: config.layers }, (_, block) => blockLinears(config, block)),
     recipe,

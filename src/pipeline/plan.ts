@@ -1,7 +1,8 @@
+import { activationsRefusal, formatRefused, linearRefusal, recordLayout } from "../checkpoint/formats.js";
 import { usageError } from "../errors.js";
+import type { ActivationScheme } from "../model/activation-scheme.js";
 import type { LinearSpec } from "../model/block.js";
-import { type RecordLayout, type RecordShape, shapeBits } from "../quant/bits.js";
-import type { VptqScheme } from "../quant/vptq/scheme.js";
+import { type CheckpointFormat, type RecordShape, shapeBits } from "../quant/bits.js";
 import { checkCodebooksFit, planSegments } from "../quant/vptq/segments.js";
 import { isTrained } from "./methods.js";
 import { activationsOf, type LinearPlan, matches, planFor, type Recipe } from "./recipe.js";
@@ -45,20 +46,30 @@ function plannedShape({ rows, columns, bias }: LinearSpec, plan: Exclude<LinearP
   };
 }
 
-/** The published VPTQ layout where it holds every record (see `accepts` in checkpoint/vptq.ts), else our own. */
-export function plannedLayout(planned: { spec: LinearSpec; plan: LinearPlan }[], recipe: Recipe): RecordLayout {
+/** The published VPTQ layout where it holds every record, else our own. */
+export function plannedFormat(planned: { spec: LinearSpec; plan: LinearPlan }[], recipe: Recipe): CheckpointFormat {
   if (activationsOf(recipe)) return "bitwright";
   const fits = planned.every(
-    ({ spec, plan }) => plan.method === "keep" || (plan.method === "vptq" && isPublished(spec, plan.scheme)),
+    ({ spec, plan }) =>
+      plan.method === "keep" || linearRefusal("vptq", spec.name, plannedShape(spec, plan), undefined) === undefined,
   );
   return fits ? "vptq" : "bitwright";
 }
 
-function isPublished({ columns }: LinearSpec, scheme: VptqScheme): boolean {
-  const { norm, residuals, codebook, groups, outliers } = scheme;
-  if (norm === "row" || norm === "both" || residuals.length > 1 || residuals.some((size) => size > codebook))
-    return false;
-  return outliers ? outliers.vectorLength > 1 : columns % groups === 0;
+/** Throws "usage", before any work, for a format that cannot hold what is planned. */
+function checkFormat(
+  format: CheckpointFormat,
+  planned: { spec: LinearSpec; plan: LinearPlan }[],
+  activations: ActivationScheme | undefined,
+): void {
+  const kept = planned.some(({ plan }) => plan.method === "keep");
+  const refusal = activationsRefusal(format, activations, kept);
+  if (refusal !== undefined) throw formatRefused(format, refusal);
+  for (const { spec, plan } of planned) {
+    if (plan.method === "keep") continue;
+    const refused = linearRefusal(format, spec.name, plannedShape(spec, plan), activations);
+    if (refused !== undefined) throw formatRefused(format, refused);
+  }
 }
 
 /** Rough operation counts, for estimates of time only. */
@@ -74,17 +85,16 @@ function plannedOperations(rows: number, columns: number, plan: LinearPlan): num
 }
 
 /**
- * Plans every linear of the model, its bits counted in the layout wanted or else in `plannedLayout`. Throws "usage" for overrides
- * that match nothing and codebooks that cannot be filled.
+ * Plans every linear of the model, its bits counted in the format wanted or else in `plannedFormat`. Throws "usage" for overrides
+ * that match nothing, codebooks that cannot be filled and a format that cannot hold them.
  */
-export function planModel(blocks: LinearSpec[][], recipe: Recipe, wanted?: RecordLayout): PlannedLinear[] {
+export function planModel(blocks: LinearSpec[][], recipe: Recipe, wanted?: CheckpointFormat): PlannedLinear[] {
   const planned: PlannedLinear[] = [];
-  const layout =
-    wanted ??
-    plannedLayout(
-      blocks.flat().map((spec) => ({ spec, plan: planFor(recipe, spec.name) })),
-      recipe,
-    );
+  const all = blocks.flat().map((spec) => ({ spec, plan: planFor(recipe, spec.name) }));
+  const activations = activationsOf(recipe);
+  if (wanted !== undefined) checkFormat(wanted, all, activations);
+  const format = wanted ?? plannedFormat(all, recipe);
+  const bitsOf = (shape: RecordShape) => shapeBits(shape, recordLayout(format, shape, activations)).total;
   const unmatched = new Set(recipe.overrides.map((override) => override.match));
   for (const [block, specs] of blocks.entries()) {
     for (const spec of specs) {
@@ -94,7 +104,7 @@ export function planModel(blocks: LinearSpec[][], recipe: Recipe, wanted?: Recor
         spec,
         block,
         plan,
-        bits: plan.method === "keep" ? rows * columns * 16 : shapeBits(plannedShape(spec, plan), layout).total,
+        bits: plan.method === "keep" ? rows * columns * 16 : bitsOf(plannedShape(spec, plan)),
         operations: plannedOperations(rows, columns, plan),
       });
       if (plan.method === "vptq") checkCodebooksFit(planSegments(columns, plan.scheme), rows, spec.name);

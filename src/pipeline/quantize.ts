@@ -1,7 +1,8 @@
+import { recordLayout } from "../checkpoint/formats.js";
 import type { Engine } from "../engine/engine.js";
 import { sha256 } from "../hash.js";
 import type { ModelConfig } from "../model/config.js";
-import { bitsPerWeight, type RecordLayout } from "../quant/bits.js";
+import { bitsPerWeight, type CheckpointFormat, recordShape } from "../quant/bits.js";
 import { dequantize } from "../quant/dequantize.js";
 import type { QuantizedRecord } from "../quant/record.js";
 import { breathe } from "../turns.js";
@@ -11,10 +12,10 @@ import { correctionShare, type JobCost, jobCost } from "./estimate.js";
 import type { LinearDone, OnEvent } from "./events.js";
 import { type JobIdentity, type Journal, openJob } from "./journal.js";
 import { isTrained, needsStatistics, quantizeLinear } from "./methods.js";
-import { type PlannedLinear, plannedLayout, planTotals } from "./plan.js";
+import { type PlannedLinear, plannedFormat, planTotals } from "./plan.js";
 import { Progress } from "./progress.js";
 import { quantizeByTraining } from "./quantize-trained.js";
-import type { Recipe } from "./recipe.js";
+import { activationsOf, type Recipe } from "./recipe.js";
 import type { TrainingSource } from "./training.js";
 import { decodeUnit, encodeUnit, type Unit } from "./units.js";
 
@@ -35,8 +36,8 @@ export interface QuantizeJob {
   windows: Int32Array[];
   journal: Journal;
   resume: boolean;
-  /** Where the records will be stored; default `plannedLayout`. */
-  format?: RecordLayout;
+  /** Where the records will be stored; default `plannedFormat`. */
+  format?: CheckpointFormat;
   /** Bytes of activations held in memory before they spill. */
   activationMemory?: number;
   createSpill?: () => Promise<SpillFile>;
@@ -77,7 +78,8 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
   const emit: OnEvent = job.onEvent ?? (() => {});
   await openJob(journal, await identityOf(job), job.resume);
   const finished = await findFinished(journal, planned);
-  const layout = job.format ?? plannedLayout(planned, recipe);
+  const activations = activationsOf(recipe);
+  const format = job.format ?? plannedFormat(planned, recipe);
   emit({
     type: "start",
     model: job.modelName,
@@ -113,7 +115,7 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
     },
     finish({ spec, block, plan }, { record, metrics, seconds }, resumed) {
       const { rows, columns, name } = spec;
-      const bits = bitsPerWeight(record, layout);
+      const bits = bitsPerWeight(record, recordLayout(format, recordShape(record), activations));
       const event: LinearDone = {
         type: "linear",
         block,

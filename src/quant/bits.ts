@@ -3,8 +3,12 @@ import type { AffineRecord, CodebookRecord, QuantizedRecord } from "./record.js"
 // How many bits a quantized linear takes on disk. Everything that is stored counts: indices with their padding, codebooks,
 // scales, zeros, permutations, biases. Sizes come from shapes alone, so a plan and its outcome are counted by the same code.
 
-/** Where the record is stored (checkpoint/vptq.ts, checkpoint/bitwright.ts). The layouts pad and pack differently. */
-export type RecordLayout = "bitwright" | "vptq";
+/** Formats of a quantized checkpoint, each with its file in checkpoint/. */
+export const CHECKPOINT_FORMATS = ["vptq", "gptq", "gptq_v2", "compressed-tensors", "bitwright"] as const;
+export type CheckpointFormat = (typeof CHECKPOINT_FORMATS)[number];
+
+/** How one record is stored; they pad and pack differently. Compressed-tensors has two ways: packed, and one byte a code. */
+export type RecordLayout = CheckpointFormat | "int-quantized";
 
 export interface AffineShape {
   kind: "affine";
@@ -13,8 +17,10 @@ export interface AffineShape {
   bits: number;
   /** Columns in a group; the last may be shorter. */
   group: number;
-  /** Symmetric zeros are not stored. */
+  /** Symmetric zeros are not stored, but for GPTQ. */
   symmetric: boolean;
+  /** Groups are no runs of columns: the group of each column is stored. */
+  columnGroups?: boolean;
   bias: boolean;
 }
 
@@ -50,28 +56,55 @@ export interface RecordBits {
 /** Bits of an index into a codebook, at least one. */
 export const indexBits = (codewords: number): number => Math.max(1, Math.ceil(Math.log2(codewords)));
 
-/** Bits of one entry of the column order. */
-export const orderBits = (columns: number): number => (columns <= 65536 ? 16 : 32);
+/** Bits of one of `count` columns or groups in a list of them. */
+export const orderBits = (count: number): number => (count <= 65536 ? 16 : 32);
 
 const padTo32 = (bits: number): number => Math.ceil(bits / 32) * 32;
 
 /** Bits of a record with this shape, in this layout. */
 export function shapeBits(shape: RecordShape, layout: RecordLayout = "bitwright"): RecordBits {
-  const parts = shape.kind === "affine" ? affineParts(shape) : codebookParts(shape, layout);
+  const parts = shape.kind === "affine" ? affineParts(shape, layout) : codebookParts(shape, layout);
   const bias = shape.bias ? 16 * shape.rows : 0;
   return { ...parts, bias, total: parts.indices + parts.codebooks + parts.scales + parts.order + bias };
 }
 
 type Parts = Pick<RecordBits, "indices" | "codebooks" | "scales" | "order">;
 
-function affineParts({ rows, columns, bits, group, symmetric }: AffineShape): Parts {
-  const groups = rows * Math.ceil(columns / group);
-  return {
-    indices: padTo32(rows * columns * bits),
-    codebooks: 0,
-    scales: 16 * groups + (symmetric ? 0 : padTo32(groups * bits)),
-    order: 0,
-  };
+function affineParts(shape: AffineShape, layout: RecordLayout): Parts {
+  const { rows, columns, bits, group, symmetric, columnGroups = false } = shape;
+  const perRow = Math.ceil(columns / group);
+  const scales = 16 * rows * perRow;
+  switch (layout) {
+    case "gptq":
+    case "gptq_v2": // always zeros and the group of each column
+      return {
+        indices: rows * padTo32(columns * bits),
+        codebooks: 0,
+        scales: scales + perRow * padTo32(rows * bits),
+        order: 32 * columns,
+      };
+    case "compressed-tensors":
+      return {
+        indices: rows * padTo32(columns * bits) + 128, // weight_shape
+        codebooks: 0,
+        scales: scales + (symmetric ? 0 : perRow * padTo32(rows * bits)),
+        order: columnGroups ? 32 * columns : 0,
+      };
+    case "int-quantized":
+      return {
+        indices: 8 * rows * columns,
+        codebooks: 0,
+        scales: scales + (symmetric ? 0 : 8 * rows * perRow),
+        order: columnGroups ? 32 * columns : 0,
+      };
+    default:
+      return {
+        indices: padTo32(rows * columns * bits),
+        codebooks: 0,
+        scales: scales + (symmetric ? 0 : padTo32(rows * perRow * bits)),
+        order: columnGroups ? orderBits(perRow) * columns : 0,
+      };
+  }
 }
 
 function codebookParts(shape: CodebookShape, layout: RecordLayout): Parts {
@@ -102,8 +135,9 @@ export function recordShape(record: QuantizedRecord): RecordShape {
   return record.kind === "affine" ? affineShape(record) : codebookShape(record);
 }
 
-function affineShape({ rows, columns, bits, group, symmetric, bias }: AffineRecord): AffineShape {
-  return { kind: "affine", rows, columns, bits, group, symmetric, bias: bias !== undefined };
+function affineShape({ kind, rows, columns, bits, group, symmetric, groupOfColumn, bias }: AffineRecord): AffineShape {
+  const columnGroups = groupOfColumn !== undefined;
+  return { kind, rows, columns, bits, group, symmetric, columnGroups, bias: bias !== undefined };
 }
 
 function codebookShape(record: CodebookRecord): CodebookShape {

@@ -9,9 +9,19 @@ export function dequantize(record: QuantizedRecord): Float32Array {
   return record.kind === "affine" ? dequantizeAffine(record) : dequantizeCodebook(record);
 }
 
-function dequantizeAffine({ rows, columns, group, codes, scale, zero }: AffineRecord): Float32Array {
+function dequantizeAffine(record: AffineRecord): Float32Array {
+  const { rows, columns, group, groupOfColumn, codes, scale, zero } = record;
   const groups = Math.ceil(columns / group);
   const weights = new Float32Array(rows * columns);
+  if (groupOfColumn) {
+    for (let o = 0, at = 0; o < rows; o++) {
+      for (let i = 0; i < columns; i++, at++) {
+        const g = o * groups + groupOfColumn[i];
+        weights[at] = (codes[at] - zero[g]) * scale[g];
+      }
+    }
+    return weights;
+  }
   for (let o = 0; o < rows; o++) {
     for (let g = 0; g < groups; g++) {
       const s = scale[o * groups + g];

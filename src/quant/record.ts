@@ -3,7 +3,7 @@
 
 export type RecordStorage = "f16" | "bf16";
 
-/** Affine codes: w[o, i] = (codes[o, i] - zero[o, g]) * scale[o, g] with g = groupOfColumn[i]. */
+/** Affine codes: w[o, i] = (codes[o, i] - zero[o, g]) * scale[o, g] with g = groupOfColumn[i], or floor(i / group). */
 export interface AffineRecord {
   kind: "affine";
   storage: RecordStorage;
@@ -15,6 +15,8 @@ export interface AffineRecord {
   symmetric: boolean;
   /** Columns in a group (the last may be shorter); equals `columns` for one group a row. */
   group: number;
+  /** [I], below G: the group of each column where groups are no runs of columns (GPTQ's act-order in other programs). */
+  groupOfColumn?: Int32Array;
   /** [O, I], original column order. */
   codes: Uint8Array;
   /** [O, G], G = ceil(I / group). */

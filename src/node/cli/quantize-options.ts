@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { usageError } from "../../errors.js";
 import { DEFAULT_RECIPE, METHODS, type MethodName, type RecipeInput, recipeSchema } from "../../pipeline/recipe.js";
-import type { RecordLayout } from "../../quant/bits.js";
+import { CHECKPOINT_FORMATS, type CheckpointFormat } from "../../quant/bits.js";
 import { BUNDLED_TEXTS } from "../texts.js";
 import {
   addCommonOptions,
@@ -24,7 +24,7 @@ interface JobOptions extends CommonOptions, EngineOptions {
   resume: boolean;
   overwrite: boolean;
   dryRun: boolean;
-  format?: RecordLayout;
+  format?: CheckpointFormat;
   maxShardSize?: number;
   activationMemory?: number;
   recipeSchema?: boolean;
@@ -197,10 +197,9 @@ function addJobOptions(command: Command): void {
     .option("--overwrite", "replace the output folder, drop unfinished work", false)
     .option("--dry-run", "print the bits, bytes, memory and time; touch nothing", false)
     .addOption(
-      new Option("--format <name>", "format of the checkpoint (default: vptq where it fits, else bitwright)").choices([
-        "vptq",
-        "bitwright",
-      ]),
+      new Option("--format <name>", "format of the checkpoint (default: vptq where it fits, else bitwright)").choices(
+        CHECKPOINT_FORMATS,
+      ),
     )
     .option("--max-shard-size <size>", "largest weight file, such as 5GB", byteSize(1e6))
     .option(

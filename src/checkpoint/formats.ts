@@ -1,0 +1,133 @@
+import { usageError } from "../errors.js";
+import type { JsonObject } from "../files/json.js";
+import type { ActivationScheme } from "../model/activation-scheme.js";
+import type { ModelConfig } from "../model/config.js";
+import type { CheckpointFormat, RecordLayout, RecordShape } from "../quant/bits.js";
+import type { QuantizedRecord } from "../quant/record.js";
+import { bitwrightLayout } from "./bitwright.js";
+import { type CompressedSetting, intQuantizedLayout, packQuantizedLayout } from "./compressed-tensors.js";
+import { compressedActivationsRefusal, compressedConfig } from "./compressed-tensors-config.js";
+import { type GptqSetting, gptqLayouts } from "./gptq.js";
+import { gptqConfig } from "./gptq-config.js";
+import type { LayerTensor } from "./layout.js";
+import { vptqLayout } from "./vptq.js";
+
+// What each format of a checkpoint can hold, how its records are stored, and what its config.json says.
+
+interface Writer {
+  accepts(shape: RecordShape): true | string;
+  write(record: QuantizedRecord): { tensors: LayerTensor[]; setting: { [key: string]: unknown } };
+}
+
+const WRITERS: Readonly<Record<RecordLayout, Writer>> = {
+  bitwright: bitwrightLayout,
+  vptq: vptqLayout,
+  gptq: gptqLayouts.gptq,
+  gptq_v2: gptqLayouts.gptq_v2,
+  "compressed-tensors": packQuantizedLayout,
+  "int-quantized": intQuantizedLayout,
+};
+
+/** How a record is stored in a format. 8-bit codes beside 8-bit inputs lie as bytes, which is what int8 kernels read. */
+export function recordLayout(
+  format: CheckpointFormat,
+  shape: RecordShape,
+  activations: ActivationScheme | undefined,
+): RecordLayout {
+  const isInt8 = shape.kind === "affine" && shape.bits === 8 && activations?.input === 8;
+  return format === "compressed-tensors" && isInt8 ? "int-quantized" : format;
+}
+
+/** The writer of records stored so. */
+export const writerOf = (layout: RecordLayout): Writer => WRITERS[layout];
+
+const TITLES: Readonly<Record<CheckpointFormat, string>> = {
+  vptq: "the published VPTQ layout",
+  gptq: "the GPTQ format, version 1,",
+  gptq_v2: "the GPTQ format, version 2,",
+  "compressed-tensors": "compressed-tensors",
+  bitwright: "the bitwright layout",
+};
+
+/** Why the format cannot hold the linear, or undefined. */
+export function linearRefusal(
+  format: CheckpointFormat,
+  name: string,
+  shape: RecordShape,
+  activations: ActivationScheme | undefined,
+): string | undefined {
+  const accepted = writerOf(recordLayout(format, shape, activations)).accepts(shape);
+  return accepted === true ? undefined : `${name}: ${accepted}`;
+}
+
+/** Why the format cannot hold how activations are quantized, or undefined. `keepsLinears`: some of the blocks stay as they are. */
+export function activationsRefusal(
+  format: CheckpointFormat,
+  activations: ActivationScheme | undefined,
+  keepsLinears: boolean,
+): string | undefined {
+  if (activations === undefined || format === "bitwright") return undefined;
+  if (format === "compressed-tensors") return compressedActivationsRefusal(activations, keepsLinears);
+  return "the quantization of activations (--activations, --kv): it is for weights only";
+}
+
+/** The error of a format that was asked for and cannot hold the model. */
+export const formatRefused = (format: CheckpointFormat, reason: string) =>
+  usageError(
+    `${TITLES[format]} cannot hold ${reason}`,
+    "write the bitwright layout (--format bitwright), or quantize these layers otherwise",
+  );
+
+/** A linear as it was written. */
+export interface WrittenLayer {
+  /** Canonical name, and the name in the file. */
+  name: string;
+  key: string;
+  setting: { [key: string]: unknown };
+}
+
+export interface QuantizationContext {
+  model: ModelConfig;
+  activations?: ActivationScheme;
+  /** Linears of the blocks that stay as they are. */
+  kept: readonly string[];
+  /** All modules with a matrix that stay as they are, and the head. */
+  others: readonly string[];
+}
+
+/** The quantization_config of a checkpoint. */
+export function quantizationConfig(
+  format: CheckpointFormat,
+  layers: readonly WrittenLayer[],
+  { model, activations, kept, others }: QuantizationContext,
+): JsonObject {
+  switch (format) {
+    case "vptq":
+      return { quant_method: "vptq", config_for_layers: settingsBy(layers, "name") };
+    case "bitwright":
+      return {
+        quant_method: "bitwright",
+        version: 1,
+        ...(activations ? { activations } : {}),
+        layers: settingsBy(layers, "key"),
+      };
+    case "gptq":
+    case "gptq_v2": {
+      // the settings are what the layout's own `write` gave
+      const written = layers.map(({ name, setting }) => ({ name, setting: setting as unknown as GptqSetting }));
+      return gptqConfig(format, written, kept);
+    }
+    case "compressed-tensors": {
+      const written = layers.map(({ name, setting }) => ({
+        name,
+        setting: setting as unknown as CompressedSetting & { packed: boolean },
+      }));
+      return compressedConfig(written, others, activations, model);
+    }
+    default:
+      return format satisfies never;
+  }
+}
+
+const settingsBy = (layers: readonly WrittenLayer[], by: "name" | "key"): JsonObject =>
+  Object.fromEntries(layers.map((layer) => [layer[by], layer.setting]));
