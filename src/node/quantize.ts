@@ -103,6 +103,7 @@ export async function runJob(job: PreparedJob, output: string, options: Quantize
       format: options.format,
       maxShardBytes: options.maxShardBytes,
       activationMemory: options.activationMemory ?? defaultActivationMemory(),
+      trainingMemory: Math.floor(availableMemory() / 4),
       createSpill: () => createSpillFile(dirname(resolve(output))),
       onEvent: options.onEvent,
       signal: options.signal,

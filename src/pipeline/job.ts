@@ -33,6 +33,8 @@ export interface QuantizeOptions {
   maxShardBytes?: number;
   /** Bytes of activations held in memory; beyond it they go to `createSpill`'s file, if given. Default: no bound. */
   activationMemory?: number;
+  /** Bytes that the activations of a training step may take; beyond it they are computed again. Default: no bound. */
+  trainingMemory?: number;
   createSpill?: () => Promise<SpillFile>;
   onEvent?: OnEvent;
   signal?: AbortSignal;
@@ -124,6 +126,7 @@ export async function quantize(
         format: options.format,
         resume: options.resume ?? false,
         activationMemory: options.activationMemory,
+        trainingMemory: options.trainingMemory,
         createSpill: options.createSpill,
         onEvent: options.onEvent,
         signal: options.signal,

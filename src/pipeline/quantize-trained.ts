@@ -104,7 +104,13 @@ export async function quantizeByTraining(run: JobRun): Promise<ReadonlyMap<strin
           },
           streams,
           scheme,
-          { seed: recipe.seed, storage: model.dtype ?? "f16", progress: progressOf(block), signal },
+          {
+            seed: recipe.seed,
+            storage: model.dtype ?? "f16",
+            progress: progressOf(block),
+            memory: run.trainingMemory,
+            signal,
+          },
         );
         const seconds = (performance.now() - since) / 1000 / Math.max(1, Object.keys(grids).length);
         for (const linear of planned) {

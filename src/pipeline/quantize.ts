@@ -40,6 +40,8 @@ export interface QuantizeJob {
   format?: CheckpointFormat;
   /** Bytes of activations held in memory before they spill. */
   activationMemory?: number;
+  /** Bytes that the activations of a training step may take; beyond it they are computed again. Default: no bound. */
+  trainingMemory?: number;
   createSpill?: () => Promise<SpillFile>;
   onEvent?: OnEvent;
   signal?: AbortSignal;

@@ -105,8 +105,11 @@ async function siteRanges(
   }
 }
 
-/** Logit of the clipping at the start: sigmoid(4) = 0.982 of the range, as the released code (arXiv 2308.13137, 4.1). */
-const FIRST_LOGIT = 4;
+/**
+ * Logit of the clipping at the start: sigmoid(4) = 0.982 of the range, as the released code of arXiv 2308.13137; next to none
+ * at more than 4 bits, where so much clipping alone would cost more than the rounding.
+ */
+const firstLogit = (bits: number): number => (bits > 4 ? 7 : 4);
 
 /**
  * Logits of each linear's clipping, [O, G]. Starting at the shares with the least weighted error instead was worse: at 2 bits
@@ -117,7 +120,8 @@ export function initialClipping({ engine, grids, weights }: TrainingBlock): Reco
   for (const [slot, scheme] of Object.entries(grids)) {
     const [rows, columns] = weights.linears[slot].weight.shape;
     const shape = [rows, groupsOf(scheme, columns)];
-    const logits = () => engine.upload(new Float32Array(shape[0] * shape[1]).fill(FIRST_LOGIT), shape, "f32");
+    const logits = () =>
+      engine.upload(new Float32Array(shape[0] * shape[1]).fill(firstLogit(scheme.bits)), shape, "f32");
     result[slot] = { upper: logits(), lower: logits() };
   }
   return result;

@@ -17,6 +17,8 @@ export interface BlockOptions {
   /** Type in which norms and biases are stored. */
   storage: "f32" | "f16" | "bf16";
   progress: TrainingProgress;
+  /** Bytes that a training step's activations may take. Default: no bound. */
+  memory?: number;
   signal?: AbortSignal;
 }
 

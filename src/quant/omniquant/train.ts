@@ -7,6 +7,7 @@ import { createRandom, shuffled } from "../../random.js";
 import type { F32 } from "../../tensor/index.js";
 import { breathe } from "../../turns.js";
 import { blockLoss, type TrainingBlock, type TrainingStreams } from "./block.js";
+import { activationBytes, forwardCheckpointed } from "./checkpointed.js";
 
 // Block-wise gradient descent on the distance between a quantized block's outputs and their targets (OmniQuant, section 3.1).
 
@@ -27,6 +28,8 @@ export interface TrainingJob {
   seed: number;
   stage: TrainingStage;
   progress: TrainingProgress;
+  /** Bytes that a step's activations may take; beyond it they are computed again for the gradient. Default: no bound. */
+  memory?: number;
   signal?: AbortSignal;
 }
 
@@ -163,7 +166,7 @@ async function step(job: TrainingJob, optimizer: AdamW, windows: Int32Array, don
 
 /** Mean squared error of the block on input [B, T, D], and its gradients by the parameters. */
 export async function lossAndGradients(
-  job: Pick<TrainingJob, "block" | "parameters" | "weights" | "activations">,
+  job: Pick<TrainingJob, "block" | "parameters" | "weights" | "activations" | "memory">,
   input: F32,
   target: F32,
 ): Promise<{ value: number; gradients: F32[] }> {
@@ -175,7 +178,14 @@ export async function lossAndGradients(
       const leaves = parameters.map(({ tensor }) => tape.watch(tensor));
       // what the tape does not keep is let go of at once
       const output = engine.scope(() =>
-        forwardBlock(block.context(tape.engine, job.activations), job.weights(tape.engine), input),
+        needsCheckpoints(job, input)
+          ? forwardCheckpointed(
+              tape,
+              (running) => block.context(running, job.activations),
+              job.weights(tape.engine),
+              input,
+            )
+          : forwardBlock(block.context(tape.engine, job.activations), job.weights(tape.engine), input),
       );
       const difference = engine.subtract(output, target);
       const value = (await engine.dot(difference, difference)) / difference.size;
@@ -187,6 +197,15 @@ export async function lossAndGradients(
       tape.clear();
     }
   });
+}
+
+/** Whether what a step keeps for its gradient exceeds the memory it may take. */
+function needsCheckpoints(
+  { block, activations, memory }: Pick<TrainingJob, "block" | "activations" | "memory">,
+  input: F32,
+) {
+  const tokens = input.size / block.config.hidden;
+  return memory !== undefined && activationBytes(block.config, tokens, activations !== undefined) > memory;
 }
 
 /** [1, T, D] of each window one below the other, [B, T, D]. */
