@@ -1,6 +1,13 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { usageError } from "../../errors.js";
-import { DEFAULT_RECIPE, METHODS, type MethodName, type RecipeInput, recipeSchema } from "../../pipeline/recipe.js";
+import {
+  CLIP_EPOCHS,
+  DEFAULT_RECIPE,
+  METHODS,
+  type MethodName,
+  type RecipeInput,
+  recipeSchema,
+} from "../../pipeline/recipe.js";
 import { CHECKPOINT_FORMATS, type CheckpointFormat } from "../../quant/bits.js";
 import { BUNDLED_TEXTS } from "../texts.js";
 import {
@@ -130,7 +137,11 @@ function addOmniquantOptions(command: Command): void {
   const rate = numberBetween(0, 10);
   command
     .optionsGroup("OmniQuant:")
-    .option("--epochs <count>", `passes over the calibration windows (default: ${D.epochs})`, wholeNumber(0, 10_000))
+    .option(
+      "--epochs <count>",
+      `passes over the calibration windows (default: ${D.epochs}, with --train clip ${CLIP_EPOCHS})`,
+      wholeNumber(0, 10_000),
+    )
     .option("--batch <windows>", `windows a training step (default: ${D.batch})`, wholeNumber(1, 1024))
     .option("--lwc-lr <rate>", `learning rate of the clipping (default: ${D.lwcLr})`, rate)
     .option("--let-lr <rate>", `learning rate of the transformation (default: ${D.letLr})`, rate)

@@ -21,6 +21,10 @@ Examples:
     $ bitwright quantize original/ -o quantized/ --residual 256 --calibration corpus.jsonl --samples 128 --window 2048
   The most sensitive 2 % of the columns with a codebook of their own:
     $ bitwright quantize original/ -o quantized/ --outliers 2 --outlier-vector-length 2 --outlier-codebook 256
+  3 bits on a plain grid, trained block by block (OmniQuant), for other engines:
+    $ bitwright quantize original/ -o quantized/ --method omniquant --bits 3 --group 128 --format gptq_v2
+  Weights and activations in 4 bits:
+    $ bitwright quantize original/ -o quantized/ --method omniquant --bits 4 --group channel --activations 4
   The neighbours, for comparison:
     $ bitwright quantize original/ -o gptq/ --method gptq --bits 3 --group 128 --act-order
     $ bitwright quantize original/ -o rtn/ --method rtn --bits 4 --group channel
