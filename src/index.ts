@@ -1,5 +1,6 @@
 // The public API. Safe in a browser: nothing here imports node:. Paths on disk, threads and engines by name are in "bitwright/node".
 
+export { type ExportJob, type ExportPlan, exportCheckpoint, planExport } from "./checkpoint/export.js";
 export { type CheckpointModel, openCheckpointModel, type QuantizedLayer } from "./checkpoint/open.js";
 export { type PlainCheckpoint, writePlainCheckpoint } from "./checkpoint/plain.js";
 export type { Engine, EngineName } from "./engine/engine.js";
@@ -24,7 +25,7 @@ export {
   recipeSchema,
   resolveRecipe,
 } from "./pipeline/recipe.js";
-export { bitsPerWeight, recordBits } from "./quant/bits.js";
+export { bitsPerWeight, CHECKPOINT_FORMATS, type CheckpointFormat, recordBits } from "./quant/bits.js";
 export { dequantize } from "./quant/dequantize.js";
 export type { AffineRecord, CodebookRecord, QuantizedRecord } from "./quant/record.js";
 export * from "./runtime/index.js";

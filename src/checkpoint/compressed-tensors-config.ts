@@ -6,7 +6,7 @@ import type { ModelConfig } from "../model/config.js";
 import { findFamily } from "../model/families/index.js";
 import type { CompressedSetting } from "./compressed-tensors.js";
 import { checkFeatures } from "./fields.js";
-import { LAYER_LIMITS } from "./layout.js";
+import { LAYER_LIMITS, type Refusal } from "./layout.js";
 import { compilePattern } from "./pattern.js";
 
 // What config.json says of layers in the compressed-tensors formats: groups of targets (module names, "re:" patterns, "Linear") with
@@ -204,13 +204,17 @@ interface Written {
 export function compressedActivationsRefusal(
   { input, query, key, value }: ActivationScheme,
   keepsLinears: boolean,
-): string | undefined {
+): Refusal | undefined {
   if (input !== undefined && keepsLinears)
-    return "linears that are kept would have quantized inputs: quantize all of them";
-  const alike = key === value && (query === undefined || query === key);
-  return alike
-    ? undefined
-    : `query, key and value have ${[query, key, value].map((bits) => bits ?? 16).join(", ")} bits, and it quantizes keys and values alike, and a query only as they are: give --kv as --activations, or leave both out`;
+    return {
+      reason: "quantized inputs of linears that are kept as they are (--activations)",
+      remedy: "quantize every linear, or write bitwright",
+    };
+  if (key === value && (query === undefined || query === key)) return undefined;
+  return {
+    reason: `a query of ${query ?? 16} bits, keys of ${key ?? 16} and values of ${value ?? 16}: all three are quantized alike, or the query not at all`,
+    remedy: "give --kv as --activations, or write bitwright",
+  };
 }
 
 /** The quantization_config of a checkpoint. `others` are modules that are left alone. */

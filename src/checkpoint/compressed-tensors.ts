@@ -4,7 +4,7 @@ import { BitReader, BitWriter, packedWords } from "../files/packing.js";
 import { type RecordShape, recordShape } from "../quant/bits.js";
 import type { AffineRecord, QuantizedRecord } from "../quant/record.js";
 import { biasTensor, expectTensor, FLOAT_TYPES, FloatReader, floatTensor, readIndices, readWords } from "./fields.js";
-import type { LayerTensor, LayerTensors, Layout } from "./layout.js";
+import { type LayerTensor, type LayerTensors, type Layout, NO_CODEBOOKS, type Refusal } from "./layout.js";
 
 // The layouts of compressed-tensors (llm-compressor, vLLM): codes are signed, q - 2^(bits-1). "pack-quantized" keeps each row as one
 // bit stream of unsigned codes, and zeros as one a column of groups; "int-quantized" keeps a byte a code and zero.
@@ -36,24 +36,30 @@ export const intQuantizedLayout: Layout<CompressedSetting> = {
   read: readInt,
 };
 
-function accepts(shape: RecordShape): true | string {
-  if (shape.kind !== "affine") return "it holds affine codes only, no codebooks: export vptq or bitwright";
+function accepts(shape: RecordShape): true | Refusal {
+  if (shape.kind !== "affine") return NO_CODEBOOKS;
   const { columns, group, columnGroups } = shape;
-  if (columnGroups) return "its groups are runs of columns, and act-order scattered these: use gptq_v2";
-  if (columns % group !== 0) {
-    const fitting = [16, 32, 64, 128, 256, 512].filter((size) => columns % size === 0);
-    return `groups of ${group} do not divide ${columns} columns; ${[...fitting, "channel"].join(", ")} do: give another --group`;
-  }
-  return true;
+  if (columnGroups)
+    return {
+      reason: "its groups are runs of columns, and an act-order scattered these",
+      remedy: "write gptq_v2 or bitwright",
+    };
+  if (columns % group === 0) return true;
+  const fitting = [16, 32, 64, 128, 256, 512].filter((size) => columns % size === 0).join(", ");
+  return {
+    reason: `groups of ${group} do not divide ${columns} columns`,
+    remedy: `fits: --group ${fitting} or channel`,
+  };
 }
 
 function write(
   record: QuantizedRecord,
   packed: boolean,
 ): { tensors: LayerTensor[]; setting: { [key: string]: unknown } } {
-  const reason = accepts(recordShape(record));
-  if (reason !== true || record.kind !== "affine")
-    throw unsupportedError(`compressed-tensors cannot hold this linear: ${reason}`);
+  const accepted = accepts(recordShape(record));
+  const refusal = accepted === true ? NO_CODEBOOKS : accepted;
+  if (accepted !== true || record.kind !== "affine")
+    throw unsupportedError(`compressed-tensors cannot hold this linear: ${refusal.reason}`, refusal.remedy);
   const { rows, columns, bits, group, symmetric, codes, scale, zero, storage } = record;
   const groups = columns / group;
   const tensors = [

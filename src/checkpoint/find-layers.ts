@@ -87,7 +87,8 @@ function openLayer<Setting>(
   };
 }
 
-const allLinears = (model: ModelConfig): LinearSpec[] =>
+/** Every linear of the blocks. */
+export const allLinears = (model: ModelConfig): LinearSpec[] =>
   Array.from({ length: model.layers }, (_, index) => blockLinears(model, index)).flat();
 
 /** Names of the layers that have a tensor of this name. */

@@ -9,13 +9,13 @@ import { type CompressedSetting, intQuantizedLayout, packQuantizedLayout } from 
 import { compressedActivationsRefusal, compressedConfig } from "./compressed-tensors-config.js";
 import { type GptqSetting, gptqLayouts } from "./gptq.js";
 import { gptqConfig } from "./gptq-config.js";
-import type { LayerTensor } from "./layout.js";
+import type { LayerTensor, Refusal } from "./layout.js";
 import { vptqLayout } from "./vptq.js";
 
 // What each format of a checkpoint can hold, how its records are stored, and what its config.json says.
 
 interface Writer {
-  accepts(shape: RecordShape): true | string;
+  accepts(shape: RecordShape): true | Refusal;
   write(record: QuantizedRecord): { tensors: LayerTensor[]; setting: { [key: string]: unknown } };
 }
 
@@ -55,9 +55,9 @@ export function linearRefusal(
   name: string,
   shape: RecordShape,
   activations: ActivationScheme | undefined,
-): string | undefined {
+): Refusal | undefined {
   const accepted = writerOf(recordLayout(format, shape, activations)).accepts(shape);
-  return accepted === true ? undefined : `${name}: ${accepted}`;
+  return accepted === true ? undefined : { ...accepted, reason: `${name}: ${accepted.reason}` };
 }
 
 /** Why the format cannot hold how activations are quantized, or undefined. `keepsLinears`: some of the blocks stay as they are. */
@@ -65,18 +65,18 @@ export function activationsRefusal(
   format: CheckpointFormat,
   activations: ActivationScheme | undefined,
   keepsLinears: boolean,
-): string | undefined {
+): Refusal | undefined {
   if (activations === undefined || format === "bitwright") return undefined;
   if (format === "compressed-tensors") return compressedActivationsRefusal(activations, keepsLinears);
-  return "the quantization of activations (--activations, --kv): it is for weights only";
+  return {
+    reason: "the quantization of activations (--activations, --kv): it is for weights only",
+    remedy: "write compressed-tensors or bitwright, or leave the activations alone",
+  };
 }
 
 /** The error of a format that was asked for and cannot hold the model. */
-export const formatRefused = (format: CheckpointFormat, reason: string) =>
-  usageError(
-    `${TITLES[format]} cannot hold ${reason}`,
-    "write the bitwright layout (--format bitwright), or quantize these layers otherwise",
-  );
+export const formatRefused = (format: CheckpointFormat, { reason, remedy }: Refusal) =>
+  usageError(`${TITLES[format]} cannot hold ${reason}`, remedy);
 
 /** A linear as it was written. */
 export interface WrittenLayer {

@@ -13,7 +13,7 @@ import {
   readIndices,
   readWords,
 } from "./fields.js";
-import type { LayerTensor, LayerTensors, Layout } from "./layout.js";
+import { ELSEWHERE, type LayerTensor, type LayerTensors, type Layout, NO_CODEBOOKS, type Refusal } from "./layout.js";
 
 // The layout of AutoGPTQ and GPTQModel, I inputs x O outputs: codes packed along the inputs, zeros along the outputs, a scale for
 // each group and output, the group of each input. Version 1 stores zeros less one, version 2 as they are.
@@ -49,20 +49,26 @@ function layoutOf(version: Version): Layout<GptqSetting> {
   };
 }
 
-function accepts(shape: RecordShape, version: Version): true | string {
-  if (shape.kind !== "affine") return "it holds affine codes only, no codebooks: export vptq or bitwright";
+function accepts(shape: RecordShape, version: Version): true | Refusal {
+  if (shape.kind !== "affine") return NO_CODEBOOKS;
   const { rows, columns, bits, group, symmetric, columnGroups } = shape;
-  if (!BITS.includes(bits)) return `its packers hold ${BITS.join(", ")} bits, not ${bits}: give another --bits`;
+  const refuse = (reason: string, remedy: string): Refusal => ({ reason, remedy });
+  if (!BITS.includes(bits)) return refuse(`it holds no codes of ${bits} bits`, `fits: --bits ${BITS.join(", ")}`);
   if (rows % 32 !== 0 || columns % 32 !== 0)
-    return `it packs 32 rows and 32 columns at a time, and ${rows} x ${columns} is no multiple`;
+    return refuse(`it packs 32 rows and 32 columns at a time, and ${rows} x ${columns} is no multiple`, ELSEWHERE);
+  const fitting = GROUPS.filter((size) => columns % size === 0).join(", ");
   if (group < columns && !GROUPS.includes(group))
-    return `its kernels know groups of ${GROUPS.join(", ")} columns or one a row, not ${group}: give another --group`;
-  if (columns % group !== 0 && !symmetric && !columnGroups) {
-    const fitting = GROUPS.filter((size) => columns % size === 0);
-    return `groups of ${group} do not divide ${columns} columns; ${fitting.join(", ")} and channel do: give another --group, or --symmetric`;
-  }
+    return refuse(`its kernels know no groups of ${group} columns`, `fits: --group ${fitting} or channel`);
+  if (columns % group !== 0 && !symmetric && !columnGroups)
+    return refuse(
+      `groups of ${group} do not divide ${columns} columns`,
+      `fits: --group ${fitting} or channel; or --symmetric, of which the last group may be short`,
+    );
   if (version === 1 && !symmetric)
-    return "version 1 stores zeros less one and so loses a zero of 0: use gptq_v2 for asymmetric codes";
+    return refuse(
+      "it stores zeros less one, and a zero of 0 would be lost",
+      "write gptq_v2, or quantize with --symmetric",
+    );
   return true;
 }
 
@@ -70,9 +76,10 @@ function write(
   record: QuantizedRecord,
   version: Version,
 ): { tensors: LayerTensor[]; setting: { [key: string]: unknown } } {
-  const reason = accepts(recordShape(record), version);
-  if (reason !== true || record.kind !== "affine")
-    throw unsupportedError(`the GPTQ format cannot hold this linear: ${reason}`);
+  const accepted = accepts(recordShape(record), version);
+  const refusal = accepted === true ? NO_CODEBOOKS : accepted;
+  if (accepted !== true || record.kind !== "affine")
+    throw unsupportedError(`the GPTQ format cannot hold this linear: ${refusal.reason}`, refusal.remedy);
   const { rows, columns, bits, group, symmetric, scale, zero, groupOfColumn } = record;
   const groups = Math.ceil(columns / group);
   // kernels want f16; what bf16 alone holds stays bf16

@@ -29,11 +29,25 @@ export function layerTensors(tensors: TensorReader, layer: string): LayerTensors
   };
 }
 
+/** Why something cannot be written, and what can be done. */
+export interface Refusal {
+  reason: string;
+  remedy: string;
+}
+
+export const ELSEWHERE = "write the bitwright layout (--format bitwright), or quantize these layers otherwise";
+
+/** Of formats for affine codes. */
+export const NO_CODEBOOKS: Refusal = {
+  reason: "it holds affine codes only, no codebooks",
+  remedy: "write vptq or bitwright, or quantize with --method omniquant, gptq or rtn",
+};
+
 /** `Setting` is what the layout's configuration says of a layer, checked. */
 export interface Layout<Setting> {
   readonly name: RecordLayout;
   /** True, or why the layout cannot hold a record of this shape. */
-  accepts(shape: RecordShape): true | string;
+  accepts(shape: RecordShape): true | Refusal;
   /** Tensors in the order in which they are stored, and the layer's part of the configuration. */
   write(record: QuantizedRecord): { tensors: LayerTensor[]; setting: { [key: string]: unknown } };
   /** Shape of the record, with every tensor's type and shape checked; reads no data. Throws "format". */

@@ -14,7 +14,7 @@ import {
   readOrder,
   readWords,
 } from "./fields.js";
-import type { LayerTensor, LayerTensors, Layout } from "./layout.js";
+import { ELSEWHERE, type LayerTensor, type LayerTensors, type Layout, type Refusal } from "./layout.js";
 import type { VptqSetting } from "./vptq-config.js";
 
 // The layout of the published VPTQ checkpoints (microsoft/VPTQ, arXiv 2409.17066; loaded by the vptq package and transformers):
@@ -22,7 +22,12 @@ import type { VptqSetting } from "./vptq-config.js";
 
 export const vptqLayout: Layout<VptqSetting> = { name: "vptq", accepts, write, shape, read };
 
-function accepts(shape: RecordShape): true | string {
+function accepts(shape: RecordShape): true | Refusal {
+  const reason = problemOf(shape);
+  return reason === undefined ? true : { reason, remedy: ELSEWHERE };
+}
+
+function problemOf(shape: RecordShape): string | undefined {
   if (shape.kind !== "codebook") return "it holds codebooks only, not affine codes";
   if (shape.rowScale) return "it has no scales of rows";
   if (shape.columnOrder && shape.columns > 65536) return "its column order is 16 bits wide";
@@ -48,15 +53,15 @@ function accepts(shape: RecordShape): true | string {
   }
   // its decoder masks the residual index with the width of the main one
   if (residual > main) return "a residual codebook may not be larger than the main one";
-  return true;
+  return undefined;
 }
 
 /** Segments of the column groups, without the outliers. */
 const groupsOf = (record: CodebookRecord): CodebookSegmentRecord[] => record.segments.slice(record.hasOutliers ? 1 : 0);
 
 function write(record: QuantizedRecord): { tensors: LayerTensor[]; setting: { [key: string]: unknown } } {
-  const reason = accepts(recordShape(record));
-  if (reason !== true || record.kind !== "codebook") {
+  const reason = problemOf(recordShape(record));
+  if (reason !== undefined || record.kind !== "codebook") {
     throw unsupportedError(`the published VPTQ layout cannot hold this linear: ${reason}`, "use the bitwright layout");
   }
   const { rows, columns, storage } = record;

@@ -5,7 +5,6 @@ import type { JsonObject } from "../files/json.js";
 import { type OutgoingTensor, tensorBytes, writeCheckpointTensors } from "../files/safetensors-writer.js";
 import type { TensorReader } from "../files/tensors.js";
 import type { ActivationScheme } from "../model/activation-scheme.js";
-import { blockLinears, type LinearSpec } from "../model/block.js";
 import { findFamily } from "../model/families/index.js";
 import type { LinearSlot } from "../model/family.js";
 import { canonicalName, checkFinite, findKey } from "../model/weights.js";
@@ -13,7 +12,7 @@ import { type CheckpointFormat, recordShape } from "../quant/bits.js";
 import type { QuantizedRecord, RecordStorage } from "../quant/record.js";
 import { BYTES_PER_ELEMENT, bf16ToF32, type DType, f16ToF32, f32ToBF16, f32ToF16 } from "../tensor/index.js";
 import { carryFiles, withDtype, writeJson } from "./carry.js";
-import { ownerOf } from "./find-layers.js";
+import { allLinears, ownerOf } from "./find-layers.js";
 import {
   activationsRefusal,
   formatRefused,
@@ -24,7 +23,7 @@ import {
   type WrittenLayer,
   writerOf,
 } from "./formats.js";
-import type { LayerTensor } from "./layout.js";
+import type { LayerTensor, Refusal } from "./layout.js";
 import { type CheckpointModel, CONFIG_FILE, REPORT_FILE } from "./open.js";
 
 export interface QuantizedCheckpoint {
@@ -83,13 +82,10 @@ export async function writeQuantizedCheckpoint(job: QuantizedCheckpoint): Promis
   }
 }
 
-const allLinears = ({ model }: CheckpointModel): LinearSpec[] =>
-  Array.from({ length: model.layers }, (_, index) => blockLinears(model, index)).flat();
-
 function contextOf({ source, names, activations }: QuantizedCheckpoint): QuantizationContext {
   const { model, tensors } = source;
   const quantized = new Set(names);
-  const kept = allLinears(source).flatMap(({ name }) => (quantized.has(name) ? [] : [name]));
+  const kept = allLinears(source.model).flatMap(({ name }) => (quantized.has(name) ? [] : [name]));
   const { embedding, positions, head } = findFamily(model.family).names;
   const others = new Set([head]); // a tied head has no tensor
   for (const key of tensors.names) {
@@ -107,7 +103,7 @@ async function chooseFormat(job: QuantizedCheckpoint): Promise<Plan> {
   const refusal = activationsRefusal(wanted, job.activations, contextOf(job).kept.length > 0);
   const plan = refusal === undefined ? await planTensors(job, wanted) : { refused: refusal };
   if (!("refused" in plan)) return plan;
-  if (job.format === undefined) return { ...(await planTensors(job, "bitwright")), reason: plan.refused };
+  if (job.format === undefined) return { ...(await planTensors(job, "bitwright")), reason: plan.refused.reason };
   throw formatRefused(wanted, plan.refused);
 }
 
@@ -122,11 +118,11 @@ interface Plan {
 }
 
 async function planTensors(job: QuantizedCheckpoint, format: "bitwright"): Promise<Plan>;
-async function planTensors(job: QuantizedCheckpoint, format: CheckpointFormat): Promise<Plan | { refused: string }>;
+async function planTensors(job: QuantizedCheckpoint, format: CheckpointFormat): Promise<Plan | { refused: Refusal }>;
 /** Every tensor in the source's order, with the quantized linears' own in place of their weights. */
-async function planTensors(job: QuantizedCheckpoint, format: CheckpointFormat): Promise<Plan | { refused: string }> {
+async function planTensors(job: QuantizedCheckpoint, format: CheckpointFormat): Promise<Plan | { refused: Refusal }> {
   const { source, names, signal, activations } = job;
-  const hasBias = new Map(allLinears(source).map(({ name, bias }) => [name, bias]));
+  const hasBias = new Map(allLinears(source.model).map(({ name, bias }) => [name, bias]));
   const load = async (name: string) => withoutPadding(await job.record(name), hasBias.get(name) ?? true);
   const writeRecord = (record: QuantizedRecord) =>
     writerOf(recordLayout(format, recordShape(record), activations)).write(record);
@@ -208,7 +204,7 @@ function gainedBiases(source: CheckpointModel, gained: readonly string[]): JsonO
   const have = new Set(gained);
   const result: JsonObject = {};
   for (const [word, slots] of Object.entries(words) as [keyof typeof words, readonly LinearSlot[]][]) {
-    const meant = allLinears(source).filter(({ slot }) => slots.includes(slot));
+    const meant = allLinears(source.model).filter(({ slot }) => slots.includes(slot));
     if (can[word] !== "configured" || !meant.every(({ name }) => have.has(name))) continue;
     result[word] = true;
     for (const { name } of meant) have.delete(name);

@@ -95,7 +95,7 @@ describe("help", () => {
     const { code, stdout } = await bitwright("--help");
     expect(code).toBe(0);
     const commands = [...stdout.matchAll(/^ {2}([a-z]+) \[options\]/gm)].map(([, name]) => name);
-    expect(commands.sort()).toEqual(["dequantize", "doctor", "eval", "generate", "inspect", "logits", "quantize"]);
+    expect(commands.sort()).toEqual(["dequantize", "doctor", "eval", "export", "generate", "inspect", "logits", "quantize"]);
     for (const command of commands) {
       const help = await bitwright(command, "--help");
       expect(help.code).toBe(0);

@@ -6,6 +6,7 @@ import type { AddCommand, Attach } from "./command.js";
 import { addDequantize } from "./commands/dequantize.js";
 import { addDoctor } from "./commands/doctor.js";
 import { addEval } from "./commands/eval.js";
+import { addExport } from "./commands/export.js";
 import { addGenerate } from "./commands/generate.js";
 import { addInspect } from "./commands/inspect.js";
 import { addLogits } from "./commands/logits.js";
@@ -19,6 +20,7 @@ const COMMANDS: readonly AddCommand[] = [
   addEval,
   addGenerate,
   addInspect,
+  addExport,
   addDequantize,
   addLogits,
   addDoctor,
