@@ -1,0 +1,139 @@
+import { describe, expect, it } from "vitest";
+import { createReferenceEngine } from "../../engine/reference/index.js";
+import { type BlockWeights, blockLinears, blockVectors } from "../../model/block.js";
+import { parseModelConfig } from "../../model/config.js";
+import { createRopeTables } from "../../model/rope.js";
+import { forwardBlock } from "../../model/stages.js";
+import { createRandom } from "../../random.js";
+import type { TrainingBlock, TrainingStreams } from "./block.js";
+import { quantizeOmniquant } from "./omniquant.js";
+import type { OmniquantScheme } from "./scheme.js";
+import type { TrainingResult } from "./train.js";
+
+const config = parseModelConfig({
+  model_type: "llama",
+  hidden_size: 16,
+  intermediate_size: 24,
+  num_hidden_layers: 1,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  vocab_size: 11,
+});
+const WINDOWS = 4;
+
+/** A block, windows of 8 tokens with two loud channels, and what it makes of them. */
+async function setup(damage?: (weights: BlockWeights, engine: ReturnType<typeof createReferenceEngine>) => void) {
+  const engine = createReferenceEngine();
+  const random = createRandom(3);
+  const normal = (shape: number[], spread: number, mean = 0) =>
+    engine.upload(
+      Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => mean + spread * random.normal()),
+      shape,
+      "f32",
+    );
+  const weights: BlockWeights = { linears: {}, vectors: {} };
+  for (const { slot, rows, columns } of blockLinears(config, 0))
+    weights.linears[slot] = { weight: normal([rows, columns], 0.3) };
+  for (const { slot, size } of blockVectors(config, 0)) weights.vectors[slot] = normal([size], 0.1, 1);
+  const rope = createRopeTables(engine, config, 8);
+  const loud = engine.upload(
+    Float32Array.from({ length: 16 }, (_, i) => (i % 7 === 2 ? 8 : 1)),
+    [16],
+    "f32",
+  );
+  const inputs = Array.from({ length: WINDOWS }, () => engine.multiply(normal([1, 8, 16], 1), loud));
+  const block: TrainingBlock = {
+    engine,
+    config,
+    name: "block 0",
+    weights,
+    grids: Object.fromEntries(
+      Object.keys(weights.linears).map((slot) => [slot, { bits: 3, group: 8, symmetric: false }]),
+    ),
+    context: (running, activations) => ({ engine: running, config, layer: 0, rope, start: 0, activations }),
+  };
+  const targets = inputs.map((input) => forwardBlock(block.context(engine), weights, input));
+  damage?.(weights, engine);
+  const streams: TrainingStreams = {
+    windows: WINDOWS,
+    input: async (window) => engine.copy(inputs[window]),
+    target: async (window) => engine.copy(targets[window]),
+  };
+  return { engine, block, streams };
+}
+
+const scheme: OmniquantScheme = {
+  epochs: 3,
+  batch: 1,
+  clipping: true,
+  clippingRate: 1e-2,
+  transform: true,
+  transformRate: 5e-3,
+  augment: true,
+  train: "weight",
+  tuneEpochs: 3,
+  scaleRate: 1e-3,
+  zeroRate: 1e-2,
+  weightRate: 1e-2,
+};
+
+async function quantized(words: Partial<OmniquantScheme>) {
+  const { engine, block, streams } = await setup();
+  const results: Record<string, TrainingResult> = {};
+  const onTrained = (stage: string, result: TrainingResult) => {
+    results[stage] = result;
+  };
+  const before = engine.liveBytes();
+  const block0 = await engine.scope(() =>
+    quantizeOmniquant(block, streams, { ...scheme, ...words }, { seed: 0, storage: "f16", progress: { onTrained } }),
+  );
+  expect(engine.liveBytes()).toBe(before);
+  return { ...block0, results };
+}
+
+describe("quantizeOmniquant", () => {
+  it("lowers the loss in each stage", async () => {
+    const { results } = await quantized({ transform: false, epochs: 40, tuneEpochs: 10 });
+    for (const stage of ["clip", "tune"]) {
+      expect(results[stage].improved, stage).toBe(true);
+      expect(results[stage].endLoss, stage).toBeLessThan(results[stage].startLoss);
+    }
+    expect(results.tune.startLoss).toBeLessThan(results.clip.startLoss);
+  });
+
+  it("keeps the start where training does not beat it, and says so", async () => {
+    const wild = await quantized({ train: "clip", transformRate: 10, clippingRate: 10 });
+    expect(wild.results.clip.improved).toBe(false);
+    expect(wild.results.clip.endLoss).toBe(wild.results.clip.startLoss);
+    const start = await quantized({ train: "clip", epochs: 0 });
+    expect(wild.linears).toEqual(start.linears);
+    expect(wild.vectors).toEqual(start.vectors);
+  });
+
+  it("trains what it is told to", async () => {
+    const clip = await quantized({ train: "clip" });
+    expect(Object.keys(clip.results)).toEqual(["clip"]);
+    expect((await quantized({ transform: false })).vectors).toEqual({});
+    const rounded = await quantized({ clipping: false, transform: false, train: "clip" });
+    expect(rounded.results).toEqual({}); // nothing to train: rounding to nearest
+  });
+
+  it("names the tensor that is not finite from the start", async () => {
+    const spoil = (change: (weights: BlockWeights, engine: ReturnType<typeof createReferenceEngine>) => void) =>
+      setup(change).then(({ block, streams }) =>
+        quantizeOmniquant(block, streams, scheme, { seed: 0, storage: "f16", progress: {} }),
+      );
+    const nan = Float32Array.of(Number.NaN);
+    await expect(spoil(({ linears }, engine) => engine.write(linears.up.weight, nan, 5))).rejects.toMatchObject({
+      kind: "numeric",
+      message: expect.stringMatching(/block 0, calibration window 0: the weight of up is not finite/),
+    });
+    await expect(spoil(({ vectors }, engine) => engine.write(vectors.mlpNorm, nan))).rejects.toMatchObject({
+      message: expect.stringMatching(/mlpNorm is not finite/),
+    });
+    const huge = new Float32Array(16 * 16).fill(3e38);
+    await expect(spoil(({ linears }, engine) => engine.write(linears.output.weight, huge))).rejects.toMatchObject({
+      message: expect.stringMatching(/the stream after output is not finite/),
+    });
+  });
+});
