@@ -13,7 +13,7 @@ describe("bad use", () => {
     ["a misspelt command", ["evl", MODEL], /unknown command 'evl' \(Did you mean eval\?\)/],
     ["a misspelt option", ["eval", MODEL, "--windw", "8"], /unknown option '--windw' \(Did you mean --window\?\)/],
     ["a missing argument", ["inspect"], /missing required argument 'model'/],
-    ["a missing option", ["generate", MODEL], /required option '--prompt <text>'/],
+    ["a missing option", ["generate", MODEL], /expected one of --prompt and --chat, got neither/],
     [
       "a number out of range",
       ["eval", MODEL, "--window", "1"],
@@ -95,7 +95,16 @@ describe("help", () => {
     const { code, stdout } = await bitwright("--help");
     expect(code).toBe(0);
     const commands = [...stdout.matchAll(/^ {2}([a-z]+) \[options\]/gm)].map(([, name]) => name);
-    expect(commands.sort()).toEqual(["dequantize", "doctor", "eval", "export", "generate", "inspect", "logits", "quantize"]);
+    expect(commands.sort()).toEqual([
+      "dequantize",
+      "doctor",
+      "eval",
+      "export",
+      "generate",
+      "inspect",
+      "logits",
+      "quantize",
+    ]);
     for (const command of commands) {
       const help = await bitwright(command, "--help");
       expect(help.code).toBe(0);
@@ -188,6 +197,24 @@ describe("generate", () => {
         .text;
     expect(await draw("5")).toBe(await draw("5"));
     expect(await draw("5")).not.toBe(await draw("6"));
+  });
+
+  it("puts a message into the chat template and prints the answer alone", async () => {
+    const model = join(scratch, "chat");
+    mkdirSync(model);
+    for (const file of readdirSync(MODEL)) copyFileSync(join(MODEL, file), join(model, file));
+    const template = "{% for m in messages %}= {{ m.role }} = \n {{ m.content }}\n{% endfor %}";
+    writeFileSync(join(model, "chat_template.jinja"), template);
+    const args = ["generate", model, "--chat", "The river flows", "--system", "Be brief .", "--max-tokens", "8"];
+    const result = await json(...args);
+    expect(result.prompt).toBe("= system = \n Be brief .\n= user = \n The river flows\n");
+    expect(result.tokens).toHaveLength(8);
+    const { stdout } = await bitwright(...args, "--quiet");
+    expect(stdout).toBe(`${result.text}\n`);
+
+    const base = await bitwright("generate", MODEL, "--chat", "Hello");
+    expect(base.stderr).toMatch(/wiki-7m has no chat template/);
+    expect(base.code).toBe(1);
   });
 
   it("stops soon at Ctrl-C, with code 130", async () => {

@@ -1,5 +1,8 @@
+import { usageError } from "../../../errors.js";
 import { formatSeconds } from "../../../report/format.js";
-import { encodePrompt, generate } from "../../../runtime/index.js";
+import { type ChatMessage, encodeChat, encodePrompt, generate, openChatTemplate } from "../../../runtime/index.js";
+import type { RunnableModel } from "../../../runtime/model.js";
+import { openFolder } from "../../folder.js";
 import { openModelAt } from "../../models.js";
 import { type AddCommand, type Handler, withEngine } from "../command.js";
 import {
@@ -12,7 +15,9 @@ import {
 } from "../options.js";
 
 interface GenerateOptions extends CommonOptions, EngineOptions {
-  prompt: string;
+  prompt?: string;
+  chat?: string;
+  system?: string;
   maxTokens: number;
   temperature: number;
   topP: number;
@@ -25,17 +30,21 @@ Examples:
     $ bitwright generate models/wiki-7m --prompt "The river flows through"
   A livelier one, the same each time for the same seed:
     $ bitwright generate models/wiki-7m --prompt "The river flows through" --temperature 0.8 --top-p 0.9 --seed 7
+  An answer of a chat model, asked as its chat template says:
+    $ bitwright generate Qwen2.5-0.5B-Instruct --chat "Why is the sky blue?" --system "Answer in one sentence."
 
 The text goes to standard output, and nothing else does. It ends where the model says so, after --max-tokens, or where
-the model's context is full.`;
+the model's context is full. With --chat it is the answer alone.`;
 
 export const addGenerate: AddCommand = (program, attach) => {
   const command = program
     .command("generate")
-    .summary("continue a text")
-    .description("Continues a prompt, token by token.")
+    .summary("continue a text, or answer a message")
+    .description("Continues a prompt, or answers a message, token by token. One of --prompt and --chat is needed.")
     .argument("<model>", "folder of a checkpoint, plain or quantized")
-    .requiredOption("--prompt <text>", "the text to continue")
+    .option("--prompt <text>", "the text to continue")
+    .option("--chat <message>", "a message to answer, put into the checkpoint's chat template")
+    .option("--system <text>", "with --chat: the system message before it")
     .option("--max-tokens <count>", "most tokens to add", wholeNumber(1), 128)
     .option(
       "--temperature <number>",
@@ -54,18 +63,57 @@ export const addGenerate: AddCommand = (program, attach) => {
   attach(command, generateText);
 };
 
-const generateText: Handler<GenerateOptions> = ([path], options, context) =>
-  withEngine(options, context, async (engine) => {
+interface Input {
+  /** What the output begins with. */
+  shown: string;
+  prompt: string;
+  ids: Int32Array;
+  endTokens: number[];
+}
+
+function checkInput({ prompt, chat, system }: GenerateOptions): void {
+  if ((prompt === undefined) === (chat === undefined)) {
+    throw usageError(
+      `expected one of --prompt and --chat, got ${prompt === undefined ? "neither" : "both"}`,
+      "--prompt TEXT continues a text, --chat MESSAGE answers a message",
+    );
+  }
+  if (system !== undefined && chat === undefined)
+    throw usageError(
+      "--system without --chat",
+      "it is the system message of a conversation: give the message with --chat",
+    );
+}
+
+async function readInput(model: RunnableModel, path: string, options: GenerateOptions): Promise<Input> {
+  const tokenizer = await model.tokenizer();
+  const { endTokens } = model.decoder.config;
+  const { prompt = "", chat, system } = options;
+  if (chat === undefined) {
+    return { shown: prompt, prompt, ids: encodePrompt(tokenizer, prompt), endTokens: [...endTokens] };
+  }
+  const template = await openChatTemplate(await openFolder(path));
+  const messages: ChatMessage[] = [{ role: "user", content: chat }];
+  if (system !== undefined) messages.unshift({ role: "system", content: system });
+  const text = template.render(messages);
+  const ends = [...endTokens, ...template.endTokens(tokenizer)];
+  return { shown: "", prompt: text, ids: encodeChat(tokenizer, text), endTokens: ends };
+}
+
+const generateText: Handler<GenerateOptions> = async ([path], options, context) => {
+  checkInput(options);
+  await withEngine(options, context, async (engine) => {
     const { terminal, signal } = context;
     const model = await openModelAt(path, engine);
     try {
       const tokenizer = await model.tokenizer();
-      const prompt = encodePrompt(tokenizer, options.prompt);
+      const { shown, prompt, ids: promptIds, endTokens } = await readInput(model, path, options);
       const { maxTokens, temperature, topP, seed } = options;
-      terminal.stream(options.prompt);
+      terminal.stream(shown);
       let text = "";
       const ids: number[] = [];
-      for await (const event of generate(model.decoder, tokenizer, prompt, {
+      for await (const event of generate(model.decoder, tokenizer, promptIds, {
+        endTokens,
         maxTokens,
         temperature,
         topP,
@@ -91,7 +139,7 @@ const generateText: Handler<GenerateOptions> = ([path], options, context) =>
         );
         terminal.document({
           model: model.name,
-          prompt: options.prompt,
+          prompt,
           text,
           tokens: ids,
           promptTokens,
@@ -106,3 +154,4 @@ const generateText: Handler<GenerateOptions> = ([path], options, context) =>
       await model.close();
     }
   });
+};
