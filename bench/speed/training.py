@@ -14,9 +14,10 @@ steps = int(sys.argv[2]) if len(sys.argv) > 2 else 10
 WARM_UP, TOKENS = 3, 1024
 torch.set_num_threads(threads)
 torch.manual_seed(0)
-# the faster of two ways; who gets the gradient of equal extremes does not matter here
+# the faster of two ways; who gets the gradient of equal extremes, and codes at the ends, do not matter here
 peer.largest = lambda x: x.amax(-1, keepdim=True)
 peer.smallest = lambda x: x.amin(-1, keepdim=True)
+peer.codes_of = lambda t, z, most: (peer.round_straight(t) + z).clamp(0, most)
 
 shape = peer.Shape("llama", width=512, heads=8, keyValueHeads=4, headSize=64, mlp=1408)
 weights = {f"{name}.weight": torch.randn(size) / size[1] ** 0.5 for name, size in shape.linears().items()}
