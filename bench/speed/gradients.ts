@@ -1,9 +1,10 @@
 // Operations of block training on one sequence of 1024 tokens: milliseconds each, best of several.
 // node scripts/bench.mjs bench/speed/gradients.ts [threads, default 2] [tokens, default 1024]
-import type { F32 } from "../../src/tensor/index.js";
+
 import { createWasmEngine } from "../../src/engine/wasm/engine.js";
 import { nodeWorkers } from "../../src/node/threads.js";
 import { createRandom } from "../../src/random.js";
+import type { F32 } from "../../src/tensor/index.js";
 
 const [threads, tokens] = [Number(process.argv[2] ?? 2), Number(process.argv[3] ?? 1024)];
 const engine = await createWasmEngine({ threads, spawnWorker: nodeWorkers() });

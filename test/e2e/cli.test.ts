@@ -253,7 +253,7 @@ describe("inspect and doctor", () => {
 });
 
 it("left nothing in its scratch folder but what the tests wrote", () => {
-  expect(readdirSync(scratch).sort()).toEqual(["bad.json", "broken", "tokens.json"]);
+  expect(readdirSync(scratch).sort()).toEqual(["bad.json", "broken", "chat", "tokens.json"]);
   expect(existsSync(join(scratch, "x.journal"))).toBe(false);
 });
 
