@@ -103,18 +103,6 @@ export const AUTOGRAD_RULES = 2e-5;
 /** A block before and after an equivalent transformation was folded into it, f32; times the largest output. */
 export const FOLDING = 1e-5;
 
-/** One small block and its training in f32 against torch; f32 and f64 in torch are half as far apart. */
-export const BLOCK_TRAINING = {
-  /** Of the largest output. */
-  output: 3e-6,
-  /** Of itself. */
-  loss: 1e-6,
-  /** Of the largest entry of a gradient. */
-  gradients: 1e-5,
-  /** Parameters of size 1 to 5 after three steps of AdamW, whose first is a sign. */
-  trained: 1e-5,
-} as const;
-
 /** A block's training step against torch, f32 both: losses of themselves, tensors of their largest value. */
 export const TRAINING_GOLDEN = 3e-5;
 
