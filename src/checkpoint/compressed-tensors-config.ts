@@ -200,11 +200,24 @@ interface Written {
   setting: CompressedSetting & { packed: boolean };
 }
 
+/** What matters of the blocks for the quantization of activations. */
+export interface BlockFacts {
+  /** Some linears of the blocks stay as they are. */
+  keepsLinears: boolean;
+  /** Query, key and value are one linear. */
+  fusedAttention: boolean;
+}
+
 /** Why compressed-tensors cannot say this of activations, or undefined. */
 export function compressedActivationsRefusal(
   { input, query, key, value }: ActivationScheme,
-  keepsLinears: boolean,
+  { keepsLinears, fusedAttention }: BlockFacts,
 ): Refusal | undefined {
+  if (fusedAttention && (query ?? key ?? value) !== undefined)
+    return {
+      reason: "quantized queries, keys and values of a fused query_key_value: its loaders find none there",
+      remedy: "write bitwright, or leave the activations alone",
+    };
   if (input !== undefined && keepsLinears)
     return {
       reason: "quantized inputs of linears that are kept as they are (--activations)",

@@ -2,7 +2,7 @@ import { usageError } from "../errors.js";
 import type { OutputFolder } from "../files/folder.js";
 import { type CheckpointFormat, shapeBits } from "../quant/bits.js";
 import { allLinears } from "./find-layers.js";
-import { activationsRefusal, formatRefused, linearRefusal, recordLayout } from "./formats.js";
+import { activationsRefusal, blockFacts, formatRefused, linearRefusal, recordLayout } from "./formats.js";
 import type { CheckpointModel } from "./open.js";
 import { type WrittenCheckpoint, writeQuantizedCheckpoint } from "./write.js";
 
@@ -33,9 +33,9 @@ export function planExport(source: CheckpointModel, format: CheckpointFormat): E
     throw usageError(`${folder.name} is not quantized`, `bitwright quantize ${folder.name} -o OUT --format ${format}`);
   }
   const quantized = new Set(layers.map(({ name }) => name));
-  const keepsLinears = allLinears(model).some(({ name }) => !quantized.has(name));
+  const facts = blockFacts(allLinears(model), (name) => quantized.has(name));
   const refusal =
-    activationsRefusal(format, activations, keepsLinears) ??
+    activationsRefusal(format, activations, facts) ??
     layers
       .map(({ name, shape }) => linearRefusal(format, name, shape, activations))
       .find((reason) => reason !== undefined);

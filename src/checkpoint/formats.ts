@@ -1,16 +1,19 @@
 import { usageError } from "../errors.js";
 import type { JsonObject } from "../files/json.js";
 import type { ActivationScheme } from "../model/activation-scheme.js";
+import type { LinearSpec } from "../model/block.js";
 import type { ModelConfig } from "../model/config.js";
 import type { CheckpointFormat, RecordLayout, RecordShape } from "../quant/bits.js";
 import type { QuantizedRecord } from "../quant/record.js";
 import { bitwrightLayout } from "./bitwright.js";
 import { type CompressedSetting, intQuantizedLayout, packQuantizedLayout } from "./compressed-tensors.js";
-import { compressedActivationsRefusal, compressedConfig } from "./compressed-tensors-config.js";
+import { type BlockFacts, compressedActivationsRefusal, compressedConfig } from "./compressed-tensors-config.js";
 import { type GptqSetting, gptqLayouts } from "./gptq.js";
 import { gptqConfig } from "./gptq-config.js";
 import type { LayerTensor, Refusal } from "./layout.js";
 import { vptqLayout } from "./vptq.js";
+
+export type { BlockFacts } from "./compressed-tensors-config.js";
 
 // What each format of a checkpoint can hold, how its records are stored, and what its config.json says.
 
@@ -28,14 +31,18 @@ const WRITERS: Readonly<Record<RecordLayout, Writer>> = {
   "int-quantized": intQuantizedLayout,
 };
 
-/** How a record is stored in a format. 8-bit codes beside 8-bit inputs lie as bytes, which is what int8 kernels read. */
+/**
+ * How a record is stored in a format. Compressed-tensors keep a byte a code for 8-bit codes beside 8-bit inputs, which is what int8
+ * kernels read, and for asymmetric codes beside quantized inputs: their packed zeros load only where the model is decoded at
+ * once, and then its inputs stay as they are.
+ */
 export function recordLayout(
   format: CheckpointFormat,
   shape: RecordShape,
   activations: ActivationScheme | undefined,
 ): RecordLayout {
-  const isInt8 = shape.kind === "affine" && shape.bits === 8 && activations?.input === 8;
-  return format === "compressed-tensors" && isInt8 ? "int-quantized" : format;
+  if (format !== "compressed-tensors" || shape.kind !== "affine" || activations === undefined) return format;
+  return !shape.symmetric || (shape.bits === 8 && activations.input === 8) ? "int-quantized" : format;
 }
 
 /** The writer of records stored so. */
@@ -60,18 +67,35 @@ export function linearRefusal(
   return accepted === true ? undefined : { ...accepted, reason: `${name}: ${accepted.reason}` };
 }
 
-/** Why the format cannot hold how activations are quantized, or undefined. `keepsLinears`: some of the blocks stay as they are. */
+/** Why the format cannot hold how activations are quantized, or undefined. */
 export function activationsRefusal(
   format: CheckpointFormat,
   activations: ActivationScheme | undefined,
-  keepsLinears: boolean,
+  facts: BlockFacts,
 ): Refusal | undefined {
   if (activations === undefined || format === "bitwright") return undefined;
-  if (format === "compressed-tensors") return compressedActivationsRefusal(activations, keepsLinears);
+  if (format === "compressed-tensors") return compressedActivationsRefusal(activations, facts);
   return {
     reason: "the quantization of activations (--activations, --kv): it is for weights only",
     remedy: "write compressed-tensors or bitwright, or leave the activations alone",
   };
+}
+
+export const blockFacts = (linears: readonly LinearSpec[], quantized: (name: string) => boolean): BlockFacts => ({
+  keepsLinears: linears.some(({ name }) => !quantized(name)),
+  fusedAttention: linears.some(({ slot }) => slot === "queryKeyValue"),
+});
+
+/** What config.json must say besides, so that other programs run what the format says of activations. */
+export function configAdditions(
+  format: CheckpointFormat,
+  activations: ActivationScheme | undefined,
+  { model, config }: { model: ModelConfig; config: JsonObject },
+): JsonObject {
+  // compressed-tensors sizes its cache by it, and families without grouped heads do not say it
+  const counts =
+    format === "compressed-tensors" && activations?.key !== undefined && !("num_key_value_heads" in config);
+  return counts ? { num_key_value_heads: model.keyValueHeads } : {};
 }
 
 /** The error of a format that was asked for and cannot hold the model. */

@@ -15,6 +15,8 @@ import { carryFiles, withDtype, writeJson } from "./carry.js";
 import { allLinears, ownerOf } from "./find-layers.js";
 import {
   activationsRefusal,
+  blockFacts,
+  configAdditions,
   formatRefused,
   linearRefusal,
   type QuantizationContext,
@@ -72,7 +74,8 @@ export async function writeQuantizedCheckpoint(job: QuantizedCheckpoint): Promis
     if (job.report) await writeJson(output, REPORT_FILE, job.report);
     // older programs look there
     if (format === "gptq" || format === "gptq_v2") await writeJson(output, "quantize_config.json", quantization);
-    const config = { ...withDtype(source.config, storage), ...biases, quantization_config: quantization };
+    const additions = configAdditions(format, job.activations, source);
+    const config = { ...withDtype(source.config, storage), ...biases, ...additions, quantization_config: quantization };
     await writeJson(output, CONFIG_FILE, config);
     await output.commit();
     return { format, reason, tensorBytes: bytes };
@@ -96,11 +99,16 @@ function contextOf({ source, names, activations }: QuantizedCheckpoint): Quantiz
   return { model, activations, kept, others: [...others] };
 }
 
+const factsOf = ({ source, names }: QuantizedCheckpoint) => {
+  const quantized = new Set(names);
+  return blockFacts(allLinears(source.model), (name) => quantized.has(name));
+};
+
 /** The format asked for, or the published one of VPTQ if it holds every record. Throws "usage" when the one asked for cannot. */
 async function chooseFormat(job: QuantizedCheckpoint): Promise<Plan> {
   if (job.format === "bitwright") return planTensors(job, "bitwright");
   const wanted = job.format ?? "vptq";
-  const refusal = activationsRefusal(wanted, job.activations, contextOf(job).kept.length > 0);
+  const refusal = activationsRefusal(wanted, job.activations, factsOf(job));
   const plan = refusal === undefined ? await planTensors(job, wanted) : { refused: refusal };
   if (!("refused" in plan)) return plan;
   if (job.format === undefined) return { ...(await planTensors(job, "bitwright")), reason: plan.refused.reason };

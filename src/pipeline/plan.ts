@@ -1,4 +1,4 @@
-import { activationsRefusal, formatRefused, linearRefusal, recordLayout } from "../checkpoint/formats.js";
+import { activationsRefusal, blockFacts, formatRefused, linearRefusal, recordLayout } from "../checkpoint/formats.js";
 import { usageError } from "../errors.js";
 import type { ActivationScheme } from "../model/activation-scheme.js";
 import type { LinearSpec } from "../model/block.js";
@@ -62,8 +62,13 @@ function checkFormat(
   planned: { spec: LinearSpec; plan: LinearPlan }[],
   activations: ActivationScheme | undefined,
 ): void {
-  const kept = planned.some(({ plan }) => plan.method === "keep");
-  const refusal = activationsRefusal(format, activations, kept);
+  const kept = new Set(planned.flatMap(({ spec, plan }) => (plan.method === "keep" ? [spec.name] : [])));
+  const specs = planned.map(({ spec }) => spec);
+  const refusal = activationsRefusal(
+    format,
+    activations,
+    blockFacts(specs, (name) => !kept.has(name)),
+  );
   if (refusal !== undefined) throw formatRefused(format, refusal);
   for (const { spec, plan } of planned) {
     if (plan.method === "keep") continue;
