@@ -2,11 +2,13 @@
 // node scripts/bench.mjs bench/speed/gradients.ts [threads, default 2] [tokens, default 1024]
 
 import { createWasmEngine } from "../../src/engine/wasm/engine.js";
+import { enableRelaxedSimd } from "../../src/node/engines.js";
 import { nodeWorkers } from "../../src/node/threads.js";
 import { createRandom } from "../../src/random.js";
 import type { F32 } from "../../src/tensor/index.js";
 
 const [threads, tokens] = [Number(process.argv[2] ?? 2), Number(process.argv[3] ?? 1024)];
+enableRelaxedSimd();
 const engine = await createWasmEngine({ threads, spawnWorker: nodeWorkers() });
 const random = createRandom(0);
 
