@@ -27,7 +27,7 @@ const groupSchema = z.object({
   targets: z.array(z.string()).max(100_000),
   weights: argsSchema.nullish(),
   input_activations: argsSchema.nullish(),
-  output_activations: z.unknown(),
+  output_activations: z.unknown().optional(),
   format: z.string().nullish(),
 });
 
