@@ -43,35 +43,68 @@ export const affineRecords: fc.Arbitrary<AffineRecord> = fc
     bits: fc.integer({ min: 1, max: 8 }),
     group: size,
     symmetric: fc.boolean(),
+    scattered: fc.boolean(),
     storage: storageOf,
     bias: fc.boolean(),
     seed: fc.integer(),
   })
-  .map(({ seed, bias, ...shape }) => {
-    const next = stream(seed);
-    const { rows, columns, bits, storage, symmetric } = shape;
-    const group = Math.min(shape.group, columns);
-    const groups = rows * Math.ceil(columns / group);
-    const codes = (count: number) => Uint8Array.from({ length: count }, () => next() * 2 ** bits);
-    const reals = (count: number) =>
-      round(
-        Float32Array.from({ length: count }, () => next() - 0.5),
-        storage,
-      );
-    return {
-      kind: "affine",
+  .map((shape) => buildAffine(shape));
+
+/** Records that GPTQ and compressed-tensors hold. */
+export const packableRecords: fc.Arbitrary<AffineRecord> = fc
+  .record({
+    rows: fc.constantFrom(32, 64),
+    columns: fc.constantFrom(32, 64, 96),
+    bits: fc.constantFrom(2, 3, 4, 8),
+    group: fc.constantFrom(16, 32, 96),
+    symmetric: fc.boolean(),
+    storage: storageOf,
+    bias: fc.boolean(),
+    seed: fc.integer(),
+  })
+  .map((shape) => buildAffine({ ...shape, scattered: false }));
+
+interface AffineParts {
+  rows: number;
+  columns: number;
+  bits: number;
+  group: number;
+  symmetric: boolean;
+  /** Groups are no runs of columns. */
+  scattered: boolean;
+  storage: RecordStorage;
+  bias: boolean;
+  seed: number;
+}
+
+function buildAffine({ seed, bias, scattered, ...shape }: AffineParts): AffineRecord {
+  const next = stream(seed);
+  const { rows, columns, bits, storage, symmetric } = shape;
+  const group = Math.min(shape.group, columns);
+  const perRow = Math.ceil(columns / group);
+  const groups = rows * perRow;
+  const groupOfColumn = Int32Array.from({ length: columns }, () => next() * perRow);
+  const codes = (count: number) => Uint8Array.from({ length: count }, () => next() * 2 ** bits);
+  const reals = (count: number) =>
+    round(
+      Float32Array.from({ length: count }, () => next() - 0.5),
       storage,
-      rows,
-      columns,
-      bits,
-      symmetric,
-      group,
-      codes: codes(rows * columns),
-      scale: reals(groups),
-      zero: symmetric ? new Uint8Array(groups).fill(2 ** (bits - 1)) : codes(groups),
-      ...(bias ? { bias: reals(rows) } : {}),
-    };
-  });
+    );
+  return {
+    kind: "affine",
+    storage,
+    rows,
+    columns,
+    bits,
+    symmetric,
+    group,
+    codes: codes(rows * columns),
+    scale: reals(groups),
+    zero: symmetric ? new Uint8Array(groups).fill(2 ** (bits - 1)) : codes(groups),
+    ...(scattered ? { groupOfColumn } : {}),
+    ...(bias ? { bias: reals(rows) } : {}),
+  };
+}
 
 const segment = fc.record({
   columns: fc.integer({ min: 1, max: 12 }),

@@ -1,15 +1,30 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { affineRecords, codebookRecords, fingerprint, publishedRecords, records } from "../../test/records.js";
+import { CONFIG } from "../../test/checkpoints.js";
+import {
+  affineRecords,
+  codebookRecords,
+  fingerprint,
+  packableRecords,
+  publishedRecords,
+  records,
+} from "../../test/records.js";
 import { BitwrightError } from "../errors.js";
+import type { JsonObject } from "../files/json.js";
 import { memoryOutput, memorySource } from "../files/memory.js";
 import { openSafetensors } from "../files/safetensors.js";
 import { writeSafetensors } from "../files/safetensors-writer.js";
 import type { TensorReader } from "../files/tensors.js";
-import { recordBits, recordShape } from "../quant/bits.js";
+import { parseModelConfig } from "../model/config.js";
+import { type RecordLayout, recordBits, recordShape } from "../quant/bits.js";
 import { dequantize } from "../quant/dequantize.js";
 import type { CodebookRecord, QuantizedRecord } from "../quant/record.js";
 import { bitwrightLayout, bitwrightSetting } from "./bitwright.js";
+import { type CompressedSetting, intQuantizedLayout, packQuantizedLayout } from "./compressed-tensors.js";
+import { compressedConfig, compressedSettings } from "./compressed-tensors-config.js";
+import { writerOf } from "./formats.js";
+import { type GptqSetting, gptqLayouts } from "./gptq.js";
+import { gptqConfig, gptqSettings } from "./gptq-config.js";
 import { type LayerTensor, layerTensors } from "./layout.js";
 import { vptqLayout } from "./vptq.js";
 import { vptqSettings } from "./vptq-config.js";
@@ -32,17 +47,64 @@ function vptqSettingOf(setting: unknown) {
   return vptqSettings(config, "config.json", () => undefined).setting("l") ?? expect.unreachable();
 }
 
-const readers = {
-  bitwright: async (tensors: TensorReader, setting: unknown) =>
-    bitwrightLayout.read(layerTensors(tensors, "l"), bitwrightSetting(setting, "l", "config.json")),
-  vptq: async (tensors: TensorReader, setting: unknown) =>
-    vptqLayout.read(layerTensors(tensors, "l"), vptqSettingOf(setting)),
+type Kind = RecordLayout;
+
+function gptqSettingOf(format: "gptq" | "gptq_v2", setting: unknown, [rows, columns]: Features) {
+  const written = [{ name: "l", setting: setting as GptqSetting & { order?: boolean } }];
+  const config = JSON.parse(JSON.stringify(gptqConfig(format, written, []))) as JsonObject;
+  return gptqSettings(config, "config.json").setting("l", rows, columns) ?? expect.unreachable();
+}
+
+type Features = [rows: number, columns: number];
+
+/** What the configuration of a checkpoint with this one layer says of it. */
+const settingsOf = {
+  bitwright: (setting: unknown) => bitwrightSetting(setting, "l", "config.json"),
+  vptq: vptqSettingOf,
+  gptq: (setting: unknown, features: Features) => gptqSettingOf("gptq", setting, features),
+  gptq_v2: (setting: unknown, features: Features) => gptqSettingOf("gptq_v2", setting, features),
+  "compressed-tensors": (setting: unknown, features: Features) => compressedSettingOf(setting, features),
+  "int-quantized": (setting: unknown, features: Features) => compressedSettingOf(setting, features),
 };
 
+function compressedSettingOf(setting: unknown, [rows, columns]: Features) {
+  const written = [{ name: "l", setting: setting as CompressedSetting & { packed: boolean } }];
+  const config = JSON.parse(JSON.stringify(compressedConfig(written, [], undefined, MODEL))) as JsonObject;
+  const found = compressedSettings(config, MODEL, "config.json").setting("l", rows, columns);
+  return found?.setting ?? expect.unreachable();
+}
+
+const MODEL = parseModelConfig(CONFIG);
+
+async function readAs(
+  layout: Kind,
+  tensors: TensorReader,
+  setting: unknown,
+  features: Features,
+): Promise<QuantizedRecord> {
+  const fields = layerTensors(tensors, "l");
+  switch (layout) {
+    case "bitwright":
+      return bitwrightLayout.read(fields, settingsOf.bitwright(setting));
+    case "vptq":
+      return vptqLayout.read(fields, settingsOf.vptq(setting));
+    case "gptq":
+    case "gptq_v2":
+      return gptqLayouts[layout].read(fields, settingsOf[layout](setting, features));
+    case "compressed-tensors":
+      return packQuantizedLayout.read(fields, settingsOf[layout](setting, features));
+    case "int-quantized":
+      return intQuantizedLayout.read(fields, settingsOf[layout](setting, features));
+    default:
+      return layout satisfies never;
+  }
+}
+
 /** What comes back from a file: through JSON and bytes, as from a disk. */
-async function roundTrip(record: QuantizedRecord, layout: "bitwright" | "vptq"): Promise<QuantizedRecord> {
-  const { tensors, setting } = (layout === "vptq" ? vptqLayout : bitwrightLayout).write(record);
-  return readers[layout](await open(await fileOf(tensors)), JSON.parse(JSON.stringify(setting)));
+async function roundTrip(record: QuantizedRecord, layout: Kind): Promise<QuantizedRecord> {
+  const { tensors, setting } = writerOf(layout).write(record);
+  const bytes = await open(await fileOf(tensors));
+  return readAs(layout, bytes, JSON.parse(JSON.stringify(setting)), [record.rows, record.columns]);
 }
 
 describe("layouts", () => {
@@ -68,6 +130,33 @@ describe("layouts", () => {
       { numRuns: 150 },
     );
   });
+
+  it.each(["gptq", "gptq_v2", "compressed-tensors", "int-quantized"] as const)(
+    "%s gives every record back that it accepts, and its bits are those counted",
+    async (layout) => {
+      let accepted = 0;
+      await fc.assert(
+        fc.asyncProperty(packableRecords, async (record) => {
+          const { accepts, write } = writerOf(layout);
+          const answer = accepts(recordShape(record));
+          if (answer !== true) {
+            expect(answer.reason.length).toBeGreaterThan(10);
+            expect(() => write(record)).toThrow(BitwrightError);
+            return;
+          }
+          accepted++;
+          const { tensors } = write(record);
+          expect(recordBits(record, layout).total).toBe(tensors.reduce((sum, { bytes }) => sum + 8 * bytes.length, 0));
+          const back = await roundTrip(record, layout);
+          expect(dequantize(back)).toEqual(dequantize(record));
+          // GPTQ writes scales as f16 where that is exact
+          expect(fingerprint({ ...back, storage: record.storage })).toEqual(fingerprint(record));
+        }),
+        { numRuns: 100 },
+      );
+      expect(accepted).toBeGreaterThan(20);
+    },
+  );
 
   it("the published one says why it refuses, or keeps the weights", async () => {
     await fc.assert(
@@ -159,8 +248,11 @@ describe("hostile layers", () => {
     return copy;
   }
 
-  it.each(["bitwright", "vptq"] as const)("%s: typed errors only, whatever is changed", async (layout) => {
-    const source = layout === "vptq" ? publishedRecords : fc.oneof(affineRecords, codebookRecords);
+  const KINDS = ["bitwright", "vptq", "gptq", "gptq_v2", "compressed-tensors", "int-quantized"] as const;
+  it.each(KINDS)("%s: typed errors only, whatever is changed", async (layout) => {
+    const packable = packableRecords.filter((record) => writerOf(layout).accepts(recordShape(record)) === true);
+    const own = layout === "vptq" ? publishedRecords : fc.oneof(affineRecords, codebookRecords);
+    const source: fc.Arbitrary<QuantizedRecord> = layout === "vptq" || layout === "bitwright" ? own : packable;
     let refused = 0;
     await fc.assert(
       fc.asyncProperty(
@@ -169,13 +261,13 @@ describe("hostile layers", () => {
         fc.option(fc.record({ path: fc.nat(200), value: odd })),
         fc.option(fc.nat(20)),
         async (record, changes, setting, dropped) => {
-          const written = (layout === "vptq" ? vptqLayout : bitwrightLayout).write(record);
+          const written = writerOf(layout).write(record);
           const tensors = written.tensors.filter((_, index) => index !== dropped);
           const bytes = await fileOf(tensors);
           for (const { at, to } of changes) bytes[at % bytes.length] = to;
           const asked = setting ? mutate(written.setting, setting.path, setting.value) : written.setting;
           try {
-            const back = await readers[layout](await open(bytes), asked);
+            const back = await readAs(layout, await open(bytes), asked, [record.rows, record.columns]);
             const weights = dequantize(back);
             expect(weights.length).toBe(back.rows * back.columns);
             expect(weights.every(Number.isFinite)).toBe(true);
