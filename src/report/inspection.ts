@@ -1,5 +1,6 @@
 import type { CheckpointModel } from "../checkpoint/open.js";
 import { isObject, type JsonObject } from "../files/json.js";
+import type { ActivationScheme } from "../model/activation-scheme.js";
 import { blockLinears } from "../model/block.js";
 import { findFamily } from "../model/families/index.js";
 import { parameterCount, tableParameters } from "../model/tensors.js";
@@ -24,6 +25,8 @@ export interface LinearInspection {
 
 export interface Inspection {
   format: CheckpointModel["format"];
+  /** How activations are quantized when it runs: bits of each; absent where they are left alone. */
+  activations?: ActivationScheme;
   family: string;
   shapes: {
     layers: number;
@@ -93,6 +96,7 @@ export async function inspectCheckpoint(checkpoint: CheckpointModel): Promise<In
   const fileBytes = await weightFileBytes(checkpoint);
   return {
     format,
+    ...(checkpoint.activations ? { activations: checkpoint.activations } : {}),
     family: model.family,
     shapes: {
       layers: model.layers,
@@ -147,6 +151,12 @@ export function describeShape(shape: RecordShape): string {
     ...(groups > 1 ? [`${groups} groups`] : []),
     ...(shape.hasOutliers ? [`outliers ${first.columns} x ${books(first)}`] : []),
   ].join(", ");
+}
+
+/** A scheme in a few words: "inputs 8 bits, query 8, key 4, value 4, symmetric". */
+export function describeActivations({ input, query, key, value, symmetric }: ActivationScheme): string {
+  const parts = Object.entries({ inputs: input, query, key, value }).filter(([, bits]) => bits !== undefined);
+  return [...parts.map(([name, bits]) => `${name} ${bits} bits`), ...(symmetric ? ["symmetric"] : [])].join(", ");
 }
 
 /** Proxy errors and methods by linear, from bitwright.json; whatever does not look like them is passed over. */

@@ -1,7 +1,7 @@
 import { openCheckpointModel } from "../../../checkpoint/open.js";
 import { checkWeights } from "../../../model/tensors.js";
 import { formatBits, formatBytes, formatCount, formatParameters, formatSmall } from "../../../report/format.js";
-import { type Inspection, inspectCheckpoint } from "../../../report/inspection.js";
+import { describeActivations, type Inspection, inspectCheckpoint } from "../../../report/inspection.js";
 import { tableOf } from "../../../report/table.js";
 import { openFolder } from "../../folder.js";
 import type { AddCommand, Handler } from "../command.js";
@@ -42,7 +42,7 @@ const inspect: Handler<CommonOptions> = async ([path], _options, { terminal }) =
 
 function show(
   path: string,
-  { format, family, shapes, parameters, linears, bits, fileBytes }: Inspection,
+  { format, activations, family, shapes, parameters, linears, bits, fileBytes }: Inspection,
   terminal: Terminal,
 ) {
   const heads =
@@ -54,6 +54,7 @@ function show(
     `${shapes.layers} layers of width ${shapes.hidden}, ${heads} of ${shapes.headSize}, MLP ${shapes.mlp}, ` +
       `vocabulary ${formatCount(shapes.vocabulary)}${shapes.tiedEmbeddings ? " (head tied)" : ""}, context ${formatCount(shapes.contextLength)}`,
   );
+  if (activations) terminal.print(`activations, quantized as it runs: ${describeActivations(activations)}`);
   const hasError = linears.some(({ proxyError }) => proxyError !== undefined);
   terminal.table(
     tableOf(linears, [
