@@ -41,7 +41,8 @@ describe("dequantize", () => {
         const { rows, columns, group, codes, zero, scale } = record;
         const groups = Math.ceil(columns / group);
         const expected = Array.from({ length: rows * columns }, (_, i) => {
-          const g = Math.floor(i / columns) * groups + Math.floor((i % columns) / group);
+          const column = i % columns;
+          const g = Math.floor(i / columns) * groups + (record.groupOfColumn?.[column] ?? Math.floor(column / group));
           return (codes[i] - zero[g]) * scale[g]; // 9 bits times 11: exact in f32
         });
         expect(Array.from(dequantize(record))).toEqual(expected);
