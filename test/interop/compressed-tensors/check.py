@@ -6,8 +6,11 @@
 
 Needs (Python 3.11): torch, transformers==5.23.0, compressed-tensors==0.20.0. Asymmetric packed weights load with
 dequantize=True only: the package registers packed zeros in another type than it unpacks; the decoded weights are then rounded to float16. Arithmetic is float32 on both sides. Exit code 1 when the logits
-differ by more than 1e-4 of the largest (2e-3 with rounded weights). With quantized activations a value may lie between two codes, and the smallest difference
-then moves it by a whole step: the mean Kullback-Leibler divergence is compared instead, and may be 1e-2 with 4 bits, 1e-3 else.
+differ by more than 1e-4 of the largest (2e-3 with rounded weights). 
+With quantized activations a value near the middle of two codes may fall to either side, and the step that it takes reaches every
+later token of its row: two correct engines then differ by as much as some percent of the logits (transformers in float32 and in
+float64 do). So rows should be short and many, and two things are asked: more than half of the positions agree as above, and the
+divergence is less than half of what leaving the activations alone makes. A scheme that is misread agrees nowhere.
 """
 
 import base64
@@ -48,14 +51,28 @@ with torch.no_grad():
     expected = model(torch.tensor(tokens)).logits.float()
 difference = float((got - expected).abs().max())
 largest = float(expected.abs().max())
-ours_log, theirs_log = got.log_softmax(-1), expected.log_softmax(-1)
-divergence = float((theirs_log.exp() * (theirs_log - ours_log)).sum(-1).mean())
+
+
+def divergence(a, b):
+    a, b = a.double().log_softmax(-1), b.double().log_softmax(-1)
+    return float((a.exp() * (a - b)).sum(-1).mean())
+
+
 print(
-    f"{config['format']}, {'/'.join(str(numbers['num_bits']) for numbers in weights)} bits, {weights[0]['strategy']} "
-    f"{weights[0]['group_size'] or ''}, {'' if symmetric else 'a'}symmetric, "
+    f"{config['format']}, {'/'.join(str(numbers['num_bits']) for numbers in weights)} bits, {weights[0]['strategy']}"
+    f"{' of ' + str(weights[0]['group_size']) if weights[0]['group_size'] else ''}, {'' if symmetric else 'a'}symmetric, "
     f"activations of {bits or 'no'} bits, {f'{quantized} modules' if quantized else 'decoded at once'}: "
-    f"logits {list(expected.shape)}, largest difference {difference:.3g} of {largest:.3g}, divergence {divergence:.3g}"
+    f"logits {list(expected.shape)}, largest difference {difference:.3g} of {largest:.3g}"
 )
-if bits:
-    sys.exit(0 if divergence <= (1e-2 if min(bits) <= 4 else 1e-3) else 1)
-sys.exit(0 if difference <= (ROUNDED_TOLERANCE if arguments else TOLERANCE) * largest else 1)
+if not bits:
+    sys.exit(0 if difference <= (ROUNDED_TOLERANCE if arguments else TOLERANCE) * largest else 1)
+for module in model.modules():
+    if hasattr(module, "quantization_scheme"):
+        module.quantization_enabled = False
+with torch.no_grad():
+    alone = model(torch.tensor(tokens)).logits.float()
+agree = float(((got - expected).abs().amax(-1) <= TOLERANCE * largest).float().mean())
+effect, found = divergence(expected, alone), divergence(expected, got)
+unmoved = float(((alone - expected).abs().amax(-1) <= TOLERANCE * largest).float().mean())
+print(f"  {agree:.0%} of the positions agree ({unmoved:.0%} without activations); divergence {found:.2g} ({effect:.2g} without)")
+sys.exit(0 if agree > 0.5 and unmoved < 0.1 and found < effect / 2 else 1)
