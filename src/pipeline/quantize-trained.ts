@@ -1,15 +1,13 @@
-import type { BlockWeights } from "../model/block.js";
-import { blockVectors } from "../model/block.js";
+import { type BlockWeights, blockVectors } from "../model/block.js";
 import { dequantize } from "../quant/dequantize.js";
 import { quantizeOmniquant } from "../quant/omniquant/omniquant.js";
 import type { GridScheme } from "../quant/omniquant/scheme.js";
 import { TRAINING_STAGES, type TrainingProgress, type TrainingState } from "../quant/omniquant/train.js";
 import type { PlannedLinear } from "./plan.js";
 import type { JobRun } from "./quantize.js";
-import { readUnit, unitName } from "./quantize.js";
 import { activationsOf, trainingOf } from "./recipe.js";
 import { trainBlocks } from "./training.js";
-import { decodeArrays, encodeArrays, encodeUnit, type Unit } from "./units.js";
+import { decodeArrays, encodeArrays, readUnit, type Unit, writeUnit } from "./units.js";
 
 // OmniQuant in the pipeline: what the journal keeps of a block, and what its training tells.
 
@@ -117,7 +115,7 @@ export async function quantizeByTraining(run: JobRun): Promise<ReadonlyMap<strin
           const { slot, name } = linear.spec;
           if (linear.plan.method === "keep") continue;
           const unit: Unit = { name, seconds, ...result.linears[slot] };
-          await journal.write(unitName(name), encodeUnit(unit));
+          await writeUnit(journal, unit);
           records.set(slot, unit);
           run.finish(linear, unit, false);
           run.advance(linear.operations);

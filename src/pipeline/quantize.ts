@@ -17,7 +17,7 @@ import { Progress } from "./progress.js";
 import { quantizeByTraining } from "./quantize-trained.js";
 import { activationsOf, type Recipe } from "./recipe.js";
 import type { TrainingSource } from "./training.js";
-import { decodeUnit, encodeUnit, type Unit } from "./units.js";
+import { readUnit, type Unit, writeUnit } from "./units.js";
 
 const JOURNAL_VERSION = 1;
 
@@ -188,7 +188,7 @@ async function quantizeByLinear(run: JobRun): Promise<ReadonlyMap<string, Float3
             quantizeLinear(plan, weights.linears[slot].weight, statistics, { engine, seed: recipe.seed, name, signal }),
           );
           const unit = { name, record, metrics, seconds: (performance.now() - since) / 1000 };
-          await journal.write(unitName(name), encodeUnit(unit));
+          await writeUnit(journal, unit);
           run.finish(linear, unit, false);
           decoded[slot] = dequantize(record);
           run.advance(linear.operations);
@@ -211,13 +211,6 @@ async function quantizeByLinear(run: JobRun): Promise<ReadonlyMap<string, Float3
     },
   );
   return new Map();
-}
-
-export const unitName = (linear: string): string => `${linear}.unit`;
-
-export async function readUnit(journal: Journal, name: string) {
-  const bytes = await journal.read(unitName(name));
-  return bytes && decodeUnit(bytes, name);
 }
 
 /** Names of the linears whose unit is in the journal and readable. */

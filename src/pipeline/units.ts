@@ -1,5 +1,6 @@
 import type { LinearMetrics } from "../quant/method.js";
 import type { QuantizedRecord } from "../quant/record.js";
+import type { Journal } from "./journal.js";
 
 /** A finished linear as the journal keeps it. */
 export interface Unit {
@@ -60,6 +61,18 @@ export function decodeArrays(bytes: Uint8Array): unknown {
   } catch {
     return undefined;
   }
+}
+
+const entryName = (linear: string): string => `${linear}.unit`;
+
+/** Puts a finished linear into the journal. */
+export const writeUnit = (journal: Journal, unit: Unit): Promise<void> =>
+  journal.write(entryName(unit.name), encodeUnit(unit));
+
+/** A finished linear of the journal; undefined when it is not there whole. */
+export async function readUnit(journal: Journal, name: string): Promise<Unit | undefined> {
+  const bytes = await journal.read(entryName(name));
+  return bytes && decodeUnit(bytes, name);
 }
 
 export const encodeUnit = (unit: Unit): Uint8Array => encodeArrays(unit);

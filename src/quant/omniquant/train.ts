@@ -91,22 +91,25 @@ export async function trainBlock(job: TrainingJob): Promise<TrainingResult> {
   const loss = () =>
     engine.scope(() => blockLoss(block, job.weights(engine), streams, COMPARED, job.activations, signal));
   try {
-    let state = await progress.load?.(stage);
-    if (state) optimizer.restore(state.optimizer);
-    else {
+    let current: Omit<TrainingState, "optimizer">;
+    const saved = await progress.load?.(stage);
+    if (saved) {
+      const { optimizer: state, ...rest } = saved;
+      optimizer.restore(state);
+      current = rest;
+    } else {
       const start: Record<string, Float32Array> = {};
       for (const { name, tensor } of parameters) start[name] = await engine.read(tensor);
-      const startLoss = await loss();
-      state = { stage, step: 0, lossSum: 0, lossCount: 0, startLoss, optimizer: await optimizer.save(), start };
+      current = { stage, step: 0, lossSum: 0, lossCount: 0, startLoss: await loss(), start };
     }
-    const current = state;
     const save = async () => progress.save?.({ ...current, optimizer: await optimizer.save() });
     let savedAt = performance.now();
+    let order: Int32Array | undefined; // of the running epoch
     while (current.step < steps) {
       if (signal?.aborted) await save();
       await breathe(signal);
       const epoch = Math.floor(current.step / perEpoch);
-      const order = shuffled(streams.windows, createRandom(job.seed, block.name, stage, epoch));
+      order ??= shuffled(streams.windows, createRandom(job.seed, block.name, stage, epoch));
       const first = (current.step % perEpoch) * batch;
       const value = await step(job, optimizer, order.subarray(first, first + batch), current.step / steps);
       if (Number.isFinite(value)) {
@@ -119,6 +122,7 @@ export async function trainBlock(job: TrainingJob): Promise<TrainingResult> {
         const mean = current.lossSum / Math.max(1, current.lossCount);
         progress.onEpoch?.({ stage, epoch: epoch + 1, epochs, loss: mean, startLoss: current.startLoss });
         current.lossSum = current.lossCount = 0;
+        order = undefined;
       }
       if (performance.now() - savedAt > SAVE_EVERY * 1000) {
         await save();
