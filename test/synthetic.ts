@@ -1,7 +1,9 @@
 import type { Engine } from "../src/engine/engine.js";
+import { type BlockWeights, blockLinears, blockVectors } from "../src/model/block.js";
+import type { ModelConfig } from "../src/model/config.js";
 import type { LinearStatistics } from "../src/quant/method.js";
-import { createRandom } from "../src/random.js";
-import type { F32 } from "../src/tensor/index.js";
+import { createRandom, type Random } from "../src/random.js";
+import { type F32, sizeOf } from "../src/tensor/index.js";
 
 export interface SyntheticLinear {
   /** [O, I]. */
@@ -45,4 +47,24 @@ export function permuted(engine: Engine, matrix: F32, rows: ArrayLike<number>, c
     const byRow = engine.gatherRows(matrix, order(rows));
     return engine.transpose(engine.gatherRows(engine.transpose(byRow), order(columns)));
   });
+}
+
+/** Weights of block 0 of a model, of a usual spread. */
+export function syntheticBlock(engine: Engine, config: ModelConfig, random: Random): BlockWeights {
+  const weights: BlockWeights = { linears: {}, vectors: {} };
+  for (const { slot, rows, columns, bias } of blockLinears(config, 0)) {
+    const weight = normalTensor(engine, random, [rows, columns], 0.3);
+    weights.linears[slot] = bias ? { weight, bias: normalTensor(engine, random, [rows], 0.2) } : { weight };
+  }
+  for (const { slot, size } of blockVectors(config, 0)) {
+    weights.vectors[slot] = slot.endsWith("Bias")
+      ? normalTensor(engine, random, [size], 0.2)
+      : normalTensor(engine, random, [size], 0.1, 1);
+  }
+  return weights;
+}
+
+export function normalTensor(engine: Engine, random: Random, shape: number[], spread: number, mean = 0): F32 {
+  const values = Float32Array.from({ length: sizeOf(shape) }, () => mean + spread * random.normal());
+  return engine.upload(values, shape, "f32");
 }

@@ -3,7 +3,16 @@ import { bytesOf } from "../files/dtypes.js";
 import { BitReader, BitWriter, packedWords } from "../files/packing.js";
 import { type RecordShape, recordShape } from "../quant/bits.js";
 import type { AffineRecord, QuantizedRecord } from "../quant/record.js";
-import { biasTensor, expectTensor, FLOAT_TYPES, FloatReader, floatTensor, readIndices, readWords } from "./fields.js";
+import {
+  biasTensor,
+  expectTensor,
+  FLOAT_TYPES,
+  FloatReader,
+  floatTensor,
+  readGroups,
+  readIndices,
+  readWords,
+} from "./fields.js";
 import { type LayerTensor, type LayerTensors, type Layout, NO_CODEBOOKS, type Refusal } from "./layout.js";
 
 // The layouts of compressed-tensors (llm-compressor, vLLM): codes are signed, q - 2^(bits-1). "pack-quantized" keeps each row as one
@@ -197,10 +206,8 @@ async function finish(tensors: LayerTensors, setting: CompressedSetting, codes: 
     scale,
     zero: symmetric ? new Uint8Array(rows * groups).fill(2 ** (bits - 1)) : await readZeros(tensors, setting, groups),
   };
-  if (order) {
-    const index = Int32Array.from(await readIndices(tensors, "weight_g_idx", groups));
-    if (index.some((g, i) => g !== Math.floor(i / group))) record.groupOfColumn = index;
-  }
+  const groupOfColumn = order && (await readGroups(tensors, "weight_g_idx", groups, group));
+  if (groupOfColumn) record.groupOfColumn = groupOfColumn;
   const bias = await floats.readIfThere("bias"); // has its own type
   if (bias) record.bias = bias;
   return record;

@@ -70,6 +70,18 @@ function widen(dtype: StoredDType | undefined, bytes: Uint8Array): Uint32Array {
   return Uint32Array.from({ length: words.length / 2 }, (_, i) => (words[2 * i + 1] === 0 ? words[2 * i] : 0xffffffff));
 }
 
+/** Group of each column where a tensor says it; undefined when it is not there, or says runs of `group` columns. */
+export async function readGroups(
+  tensors: LayerTensors,
+  name: string,
+  groups: number,
+  group: number,
+): Promise<Int32Array | undefined> {
+  if (!tensors.info(name)) return undefined;
+  const index = Int32Array.from(await readIndices(tensors, name, groups));
+  return index.some((g, i) => g !== Math.floor(i / group)) ? index : undefined;
+}
+
 /** A permutation of 0..count-1. */
 export async function readOrder(
   tensors: LayerTensors,

@@ -10,7 +10,7 @@ import {
   FloatReader,
   floatTensor,
   isExact,
-  readIndices,
+  readGroups,
   readWords,
 } from "./fields.js";
 import { ELSEWHERE, type LayerTensor, type LayerTensors, type Layout, NO_CODEBOOKS, type Refusal } from "./layout.js";
@@ -153,10 +153,8 @@ async function read(tensors: LayerTensors, setting: GptqSetting, version: Versio
     scale,
     zero,
   };
-  if (tensors.info("g_idx")) {
-    const index = Int32Array.from(await readIndices(tensors, "g_idx", groups));
-    if (index.some((g, i) => g !== Math.floor(i / group))) record.groupOfColumn = index;
-  }
+  const groupOfColumn = await readGroups(tensors, "g_idx", groups, group);
+  if (groupOfColumn) record.groupOfColumn = groupOfColumn;
   const bias = await floats.readIfThere("bias"); // has its own type
   if (bias) record.bias = bias;
   return record;

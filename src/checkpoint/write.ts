@@ -10,7 +10,7 @@ import type { LinearSlot } from "../model/family.js";
 import { canonicalName, checkFinite, findKey } from "../model/weights.js";
 import { type CheckpointFormat, recordShape } from "../quant/bits.js";
 import type { QuantizedRecord, RecordStorage } from "../quant/record.js";
-import { BYTES_PER_ELEMENT, bf16ToF32, type DType, f16ToF32, f32ToBF16, f32ToF16 } from "../tensor/index.js";
+import { bf16ToF32, f16ToF32, f32ToBF16, f32ToF16, sizeOf } from "../tensor/index.js";
 import { carryFiles, withDtype, writeJson } from "./carry.js";
 import { allLinears, ownerOf } from "./find-layers.js";
 import {
@@ -37,7 +37,7 @@ export interface QuantizedCheckpoint {
   record(name: string): Promise<QuantizedRecord>;
   /** Values in place of the source's, by canonical tensor name: norms and biases that a method changed. */
   vectors?: ReadonlyMap<string, Float32Array>;
-  /** How activations are quantized when the model runs; only our own layout says so. */
+  /** How activations are quantized when the model runs, where the format can say so. */
   activations?: ActivationScheme;
   /** Default: the published VPTQ layout if it holds every record, else our own. */
   format?: CheckpointFormat;
@@ -242,7 +242,7 @@ function bytesOf(tensors: LayerTensor[], field: string): Uint8Array {
 /** A tensor of the source with other values, in the type that it has there. */
 function changed({ tensors }: CheckpointModel, name: string, values: Float32Array): OutgoingTensor {
   const info = tensors.info(name);
-  if (info?.bytes !== values.length * BYTES_PER_ELEMENT[info?.dtype as DType]) {
+  if (!info || sizeOf(info.shape) !== values.length) {
     throw formatError(`tensor ${name}: ${values.length} new values do not fit its shape [${info?.shape}]`);
   }
   const { dtype, shape } = info;

@@ -1,4 +1,4 @@
-import { roundToF16 } from "../../tensor/index.js";
+import { roundToEven, roundToF16 } from "../../tensor/index.js";
 import { checkAffineGrid, checkAffineSweep } from "../check.js";
 import type { AffineGridOptions, Engine } from "../engine.js";
 import type { EngineMemory } from "../memory.js";
@@ -83,11 +83,3 @@ export function f16Scale(scale: number): number {
 }
 
 export const clamp = (value: number, high: number): number => Math.min(high, Math.max(0, value));
-
-/** The nearest whole number, the even one of two. */
-export function roundToEven(x: number): number {
-  const below = Math.floor(x);
-  const rest = x - below;
-  if (rest === 0.5) return below % 2 === 0 ? below : below + 1;
-  return rest < 0.5 ? below : below + 1;
-}

@@ -1,7 +1,8 @@
+import { roundToEven } from "../../tensor/index.js";
 import { checkClippedGrid, checkFakeQuantize } from "../check.js";
 import type { AffineGrid, ClippingLogits, Engine, GroupGridOptions } from "../engine.js";
 import type { EngineMemory } from "../memory.js";
-import { clamp, f16Scale, roundToEven } from "./affine.js";
+import { clamp, f16Scale } from "./affine.js";
 
 type Operations = Pick<Engine, "clippedGrid" | "clippedGridGrad" | "fakeQuantize" | "fakeQuantizeGrad" | "affineCodes">;
 

@@ -1,7 +1,8 @@
+import { roundToEven } from "../../tensor/index.js";
 import { checkFakeQuantizeRows } from "../check.js";
 import type { Engine } from "../engine.js";
 import type { EngineMemory } from "../memory.js";
-import { clamp, roundToEven } from "./affine.js";
+import { clamp } from "./affine.js";
 
 const LEAST_STEP = Math.fround(1e-8);
 

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
+import { normalTensor, syntheticBlock } from "../../../test/synthetic.js";
 import { createReferenceEngine } from "../../engine/reference/index.js";
-import { type BlockWeights, blockLinears, blockVectors } from "../../model/block.js";
+import type { BlockWeights } from "../../model/block.js";
 import { parseModelConfig } from "../../model/config.js";
 import { createRopeTables } from "../../model/rope.js";
 import { forwardBlock } from "../../model/stages.js";
@@ -25,23 +26,16 @@ const WINDOWS = 4;
 async function setup(damage?: (weights: BlockWeights, engine: ReturnType<typeof createReferenceEngine>) => void) {
   const engine = createReferenceEngine();
   const random = createRandom(3);
-  const normal = (shape: number[], spread: number, mean = 0) =>
-    engine.upload(
-      Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => mean + spread * random.normal()),
-      shape,
-      "f32",
-    );
-  const weights: BlockWeights = { linears: {}, vectors: {} };
-  for (const { slot, rows, columns } of blockLinears(config, 0))
-    weights.linears[slot] = { weight: normal([rows, columns], 0.3) };
-  for (const { slot, size } of blockVectors(config, 0)) weights.vectors[slot] = normal([size], 0.1, 1);
+  const weights = syntheticBlock(engine, config, random);
   const rope = createRopeTables(engine, config, 8);
   const loud = engine.upload(
     Float32Array.from({ length: 16 }, (_, i) => (i % 7 === 2 ? 8 : 1)),
     [16],
     "f32",
   );
-  const inputs = Array.from({ length: WINDOWS }, () => engine.multiply(normal([1, 8, 16], 1), loud));
+  const inputs = Array.from({ length: WINDOWS }, () =>
+    engine.multiply(normalTensor(engine, random, [1, 8, 16], 1), loud),
+  );
   const block: TrainingBlock = {
     engine,
     config,

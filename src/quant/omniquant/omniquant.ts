@@ -2,7 +2,7 @@ import type { Parameter } from "../../autograd/index.js";
 import type { ClippingLogits, Engine } from "../../engine/engine.js";
 import { numericError } from "../../errors.js";
 import type { BlockWeights } from "../../model/block.js";
-import type { F32 } from "../../tensor/index.js";
+import { type F32, roundToEven } from "../../tensor/index.js";
 import type { QuantizedLinear } from "../method.js";
 import type { AffineRecord } from "../record.js";
 import { blockLoss, inputRanges, type TrainingBlock, type TrainingStreams } from "./block.js";
@@ -243,9 +243,4 @@ async function roundLinear(
 
 /** Zeros as `fakeQuantize` takes them: to the nearest of 0 .. 2^bits - 1, ties to even. */
 const wholeZeros = (zeros: Float32Array, bits: number): Uint8Array =>
-  Uint8Array.from(zeros, (zero) => {
-    const down = Math.floor(zero);
-    const part = zero - down;
-    const whole = part > 0.5 || (part === 0.5 && down % 2 !== 0) ? down + 1 : down;
-    return Math.min(2 ** bits - 1, Math.max(0, whole));
-  });
+  Uint8Array.from(zeros, (zero) => Math.min(2 ** bits - 1, Math.max(0, roundToEven(zero))));

@@ -1,12 +1,12 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { syntheticBlock } from "../../../test/synthetic.js";
 import { FOLDING } from "../../../test/tolerances.js";
 import { createReferenceEngine } from "../../engine/reference/index.js";
-import { type BlockWeights, blockLinears, blockVectors } from "../../model/block.js";
-import { type ModelConfig, parseModelConfig } from "../../model/config.js";
+import { parseModelConfig } from "../../model/config.js";
 import { createRopeTables } from "../../model/rope.js";
 import { forwardBlock } from "../../model/stages.js";
-import { createRandom, type Random } from "../../random.js";
+import { createRandom } from "../../random.js";
 import { planTransform, Transform } from "./transform.js";
 
 const MODELS: Record<string, object> = {
@@ -38,27 +38,6 @@ const SHARED = {
   max_position_embeddings: 32,
 };
 
-function randomBlock(
-  engine: ReturnType<typeof createReferenceEngine>,
-  config: ModelConfig,
-  random: Random,
-): BlockWeights {
-  const normal = (shape: number[], spread: number, mean = 0) =>
-    engine.upload(
-      Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => mean + spread * random.normal()),
-      shape,
-      "f32",
-    );
-  const weights: BlockWeights = { linears: {}, vectors: {} };
-  for (const { slot, rows, columns, bias } of blockLinears(config, 0)) {
-    weights.linears[slot] = { weight: normal([rows, columns], 0.3), ...(bias ? { bias: normal([rows], 0.2) } : {}) };
-  }
-  for (const { slot, size } of blockVectors(config, 0)) {
-    weights.vectors[slot] = slot.endsWith("Bias") ? normal([size], 0.2) : normal([size], 0.1, 1);
-  }
-  return weights;
-}
-
 describe("the equivalent transformation changes nothing at full precision", () => {
   for (const [name, words] of Object.entries(MODELS)) {
     it(name, async () => {
@@ -67,7 +46,7 @@ describe("the equivalent transformation changes nothing at full precision", () =
         fc.asyncProperty(fc.integer({ min: 0, max: 1e6 }), async (seed) => {
           const engine = createReferenceEngine();
           const random = createRandom(seed, name);
-          const weights = randomBlock(engine, config, random);
+          const weights = syntheticBlock(engine, config, random);
           const rope = createRopeTables(engine, config, 8);
           const context = { engine, config, layer: 0, rope, start: 0 };
           const hidden = engine.upload(
