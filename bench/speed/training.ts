@@ -1,6 +1,7 @@
-// One OmniQuant training step (forward, loss, backward) on a block of wiki-40m's shape, 1 x 1024 tokens, ours beside torch.
+// OmniQuant on a block of wiki-40m's shape, 1 x 1024 tokens: a step of the first training (forward, loss, backward), ours beside torch; then
+// the most memory that all of a block's training takes, as the defaults have it: both trainings, everything counted.
 // node scripts/bench.mjs bench/speed/training.ts [threads, default 2] [steps, default 10]
-// PYTHON names an interpreter with torch, default python3.
+// PYTHON names an interpreter with torch, default python3; without torch ours stand alone.
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import type { Parameter } from "../../src/autograd/index.js";
@@ -9,7 +10,11 @@ import type { ActivationScheme } from "../../src/model/activation-scheme.js";
 import { type BlockWeights, blockLinears, blockVectors } from "../../src/model/block.js";
 import { parseModelConfig } from "../../src/model/config.js";
 import { createRopeTables } from "../../src/model/rope.js";
+import { forwardBlock } from "../../src/model/stages.js";
 import { createEngine } from "../../src/node/engines.js";
+import { resolveRecipe, trainingOf } from "../../src/pipeline/recipe.js";
+import type { TrainingBlock } from "../../src/quant/omniquant/block.js";
+import { quantizeOmniquant } from "../../src/quant/omniquant/omniquant.js";
 import { clippedBlock, groupsOf } from "../../src/quant/omniquant/quantizer.js";
 import type { GridScheme } from "../../src/quant/omniquant/scheme.js";
 import { lossAndGradients } from "../../src/quant/omniquant/train.js";
@@ -29,33 +34,45 @@ const config = parseModelConfig({
   vocab_size: 8,
 });
 
+const shape = [1, TOKENS, config.hidden];
+const weightBytes = 4 * blockLinears(config, 0).reduce((sum, { rows, columns }) => sum + rows * columns, 0);
+const random = createRandom(0, "training");
+const normal = (size: number, spread: number) => Float32Array.from({ length: size }, () => spread * random.normal());
+
+/** A block with random weights, and all linears on one grid; in the current scope. */
+function randomBlock(engine: Engine, grid: GridScheme): TrainingBlock {
+  const weights: BlockWeights = { linears: {}, vectors: {} };
+  for (const { slot, rows, columns } of blockLinears(config, 0))
+    weights.linears[slot] = { weight: engine.upload(normal(rows * columns, columns ** -0.5), [rows, columns], "f32") };
+  for (const { slot, size } of blockVectors(config, 0))
+    weights.vectors[slot] = engine.upload(new Float32Array(size).fill(1), [size], "f32");
+  const grids = Object.fromEntries(Object.keys(weights.linears).map((slot) => [slot, grid]));
+  const rope = createRopeTables(engine, config, TOKENS);
+  const context: TrainingBlock["context"] = (running, activations) => ({
+    engine: running,
+    config,
+    layer: 0,
+    rope,
+    start: 0,
+    activations,
+  });
+  return { engine, config, name: "block", weights, grids, context };
+}
+
 interface Timing {
   milliseconds: number;
   /** Beyond the block's weights, most at a time. */
   peakBytes: number;
 }
 
-async function time(engine: Engine, grid: GridScheme, activations: ActivationScheme | undefined): Promise<Timing> {
+async function timeStep(engine: Engine, grid: GridScheme, activations: ActivationScheme | undefined): Promise<Timing> {
   return engine.scope(async () => {
-    const random = createRandom(0, "training");
-    const normal = (shape: number[], spread: number) => {
-      const size = shape.reduce((a, b) => a * b, 1);
-      return engine.upload(
-        Float32Array.from({ length: size }, () => spread * random.normal()),
-        shape,
-        "f32",
-      );
-    };
-    const weights: BlockWeights = { linears: {}, vectors: {} };
-    for (const { slot, rows, columns } of blockLinears(config, 0))
-      weights.linears[slot] = { weight: normal([rows, columns], columns ** -0.5) };
-    for (const { slot, size } of blockVectors(config, 0))
-      weights.vectors[slot] = engine.upload(new Float32Array(size).fill(1), [size], "f32");
-    const grids = Object.fromEntries(Object.keys(weights.linears).map((slot) => [slot, grid]));
+    const block = randomBlock(engine, grid);
+    const { weights, grids } = block;
     const clipping: Record<string, ClippingLogits> = {};
     for (const [slot, { weight }] of Object.entries(weights.linears)) {
-      const shape = [weight.shape[0], groupsOf(grid, weight.shape[1])];
-      const logits = () => engine.upload(new Float32Array(shape[0] * shape[1]).fill(4), shape, "f32");
+      const extents = [weight.shape[0], groupsOf(grid, weight.shape[1])];
+      const logits = () => engine.upload(new Float32Array(extents[0] * extents[1]).fill(4), extents, "f32");
       clipping[slot] = { upper: logits(), lower: logits() };
     }
     const plan = activations ? planTransform(config, activations) : { sites: [], linears: {}, norms: {} };
@@ -63,29 +80,14 @@ async function time(engine: Engine, grid: GridScheme, activations: ActivationSch
     const by = transform.identity();
     const named = (tensors: Record<string, F32>): Parameter[] =>
       Object.entries(tensors).map(([name, tensor]) => ({ name, tensor, rate: 0 }));
-    const rope = createRopeTables(engine, config, TOKENS);
     const job = {
-      block: {
-        engine,
-        config,
-        name: "block",
-        weights,
-        grids,
-        context: (running: Engine, scheme?: ActivationScheme) => ({
-          engine: running,
-          config,
-          layer: 0,
-          rope,
-          start: 0,
-          activations: scheme,
-        }),
-      },
+      block,
       activations,
       weights: (running: Engine) => clippedBlock(running, transform.apply(running, weights, by), grids, clipping),
       parameters: [...named(by.scale), ...Object.values(clipping).flatMap((logits) => named({ ...logits }))],
     };
-    const x = normal([1, TOKENS, config.hidden], 1);
-    const target = normal([1, TOKENS, config.hidden], 1);
+    const x = engine.upload(normal(TOKENS * config.hidden, 1), shape, "f32");
+    const target = engine.upload(normal(TOKENS * config.hidden, 1), shape, "f32");
     const times: number[] = [];
     engine.resetPeak();
     const before = engine.liveBytes();
@@ -102,38 +104,84 @@ async function time(engine: Engine, grid: GridScheme, activations: ActivationSch
   });
 }
 
-function torch(): { torch: string; w3g128: number; w4a4: number } {
+/** Most bytes of a block's quantization at a time, the block's weights and all else included, until the end of each training. */
+async function peaks(engine: Engine, grid: GridScheme, activations: 4 | 16): Promise<Record<string, number>> {
+  const recipe = resolveRecipe({ method: "omniquant", activations, epochs: 1, tuneEpochs: 1 });
+  const result: Record<string, number> = {};
+  await engine.scope(async () => {
+    const block = randomBlock(engine, grid);
+    const inputs = [0, 1].map(() => normal(TOKENS * config.hidden, 1)); // outside the engine, as the streams keep them
+    const load = (values: Float32Array) => engine.upload(values, shape, "f32");
+    const targets: Float32Array[] = [];
+    for (const input of inputs) {
+      targets.push(
+        await engine.scope(() => engine.read(forwardBlock(block.context(engine), block.weights, load(input)))),
+      );
+    }
+    const streams = {
+      windows: inputs.length,
+      input: async (window: number) => load(inputs[window]),
+      target: async (window: number) => load(targets[window]),
+    };
+    const onTrained = (stage: string) => {
+      result[stage] = engine.peakBytes();
+      engine.resetPeak();
+    };
+    engine.resetPeak();
+    await quantizeOmniquant(block, streams, trainingOf(recipe), { seed: 0, storage: "f16", progress: { onTrained } });
+  });
+  return result;
+}
+
+interface Peer {
+  torch: string;
+  w3g128: number;
+  w4a4: number;
+}
+
+function torch(): Peer | undefined {
   const script = fileURLToPath(new URL("../bench/speed/training.py", import.meta.url)); // from build/
   const environment = { ...process.env, OMP_NUM_THREADS: `${threads}` };
   const { stdout, stderr, status } = spawnSync(process.env.PYTHON ?? "python3", [script, `${threads}`, `${steps}`], {
     env: environment,
   });
-  if (status !== 0) throw new Error(`torch did not run: ${stderr}`);
-  return JSON.parse(stdout.toString());
+  if (status === 0) return JSON.parse(stdout.toString());
+  if (/No module named '(torch|numpy)'/.test(`${stderr}`)) return undefined;
+  throw new Error(`torch did not run: ${stderr}`);
 }
 
 const peer = torch();
 console.log(
-  `torch ${peer.torch}, ${threads} threads: W3 g128 ${peer.w3g128.toFixed(0)} ms, W4A4 ${peer.w4a4.toFixed(0)} ms`,
+  peer
+    ? `torch ${peer.torch}, ${threads} threads: W3 g128 ${peer.w3g128.toFixed(0)} ms, W4A4 ${peer.w4a4.toFixed(0)} ms`
+    : "no torch: set PYTHON to compare",
 );
-const weightBytes = 4 * blockLinears(config, 0).reduce((sum, { rows, columns }) => sum + rows * columns, 0);
+const W3: GridScheme = { bits: 3, group: 128, symmetric: false };
+const W4: GridScheme = { bits: 4, group: "channel", symmetric: false };
+const copies = (bytes: number) =>
+  `${(bytes / 1e6).toFixed(0)} MB, ${(bytes / weightBytes).toFixed(1)} times the weights`;
 for (const name of ["blas", "wasm"] as const) {
   const { engine } = await createEngine(name, { threads });
   const settings = [
-    ["W3 g128, clipping", { bits: 3, group: 128, symmetric: false }, undefined, peer.w3g128],
-    [
-      "W4A4, clipping and transformation",
-      { bits: 4, group: "channel", symmetric: false },
-      { input: 4, query: 4, key: 4, value: 4 },
-      peer.w4a4,
-    ],
+    ["W3 g128, clipping", W3, undefined, peer?.w3g128],
+    ["W4A4, clipping and transformation", W4, { input: 4, query: 4, key: 4, value: 4 }, peer?.w4a4],
   ] as const;
   for (const [title, grid, activations, theirs] of settings) {
-    const { milliseconds, peakBytes } = await time(engine, grid, activations);
-    const memory = (peakBytes / weightBytes).toFixed(1);
+    const { milliseconds, peakBytes } = await timeStep(engine, grid, activations);
+    const ratio = theirs === undefined ? "" : `, ${(milliseconds / theirs).toFixed(2)} of torch's time`;
     console.log(
-      `${name}: ${title}: ${milliseconds.toFixed(0)} ms a step, ${(milliseconds / theirs).toFixed(2)} of torch's time; ` +
-        `${(peakBytes / 1e6).toFixed(0)} MB beside the weights, ${memory} times theirs`,
+      `${name}: ${title}: ${milliseconds.toFixed(0)} ms a step${ratio}; beside the weights ${copies(peakBytes)}`,
+    );
+  }
+  const wholes = [
+    ["W3 g128", W3, 16],
+    ["W4A4", W4, 4],
+  ] as const;
+  for (const [title, grid, activations] of wholes) {
+    const { clip, tune } = await peaks(engine, grid, activations);
+    console.log(
+      `${name}: ${title}, all of a block's training: clipping and transformation ${copies(clip)}; ` +
+        `scales, zeros and weights ${copies(tune)}`,
     );
   }
   await engine.close();

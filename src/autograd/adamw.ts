@@ -111,7 +111,8 @@ export class AdamW {
   }
 }
 
-export type Schedule = "cosine" | "linear" | "constant";
+export const SCHEDULES = ["cosine", "linear", "constant"] as const;
+export type Schedule = (typeof SCHEDULES)[number];
 
 /** Factor of the learning rate at `step` of `steps` (from 0): from 1 down towards 0, or 1 throughout. */
 export function scheduleFactor(schedule: Schedule, step: number, steps: number): number {

@@ -4,6 +4,7 @@ export {
   type AdamwSettings,
   type OptimizerState,
   type Parameter,
+  SCHEDULES,
   type Schedule,
   scheduleFactor,
 } from "./adamw.js";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { createReferenceEngine } from "../engine/reference/index.js";
-import { AdamW } from "./adamw.js";
+import { AdamW, scheduleFactor } from "./adamw.js";
 import { checkpoint } from "./checkpoint.js";
 import { Tape } from "./tape.js";
 
@@ -56,6 +56,22 @@ describe("Tape", () => {
     const [da, db] = tape.backward(tape.engine.scale(a, 2), upload(engine, [1, 1], [2]), [a, b]);
     expect([...(await engine.read(da))]).toEqual([2, 2]);
     expect([...(await engine.read(db))]).toEqual([0, 0]);
+  });
+
+  it("lets go of each gradient on the way back when nothing needs it any more", () => {
+    const engine = createReferenceEngine();
+    const size = 1000;
+    const a = engine.create([size]);
+    const grad = engine.create([size]);
+    const tape = new Tape(engine);
+    tape.watch(a);
+    let y = a;
+    for (let step = 0; step < 20; step++) y = tape.engine.add(tape.engine.scale(y, 2), a); // a's gradient has 21 parts
+    const before = engine.liveBytes();
+    engine.resetPeak();
+    tape.backward(y, grad, [a]);
+    // of y, of the scaled, a's own and a's own with the next part
+    expect(engine.peakBytes() - before).toBeLessThanOrEqual(4 * 4 * size);
   });
 
   it("refuses a watched tensor where there is no rule", () => {
@@ -116,6 +132,16 @@ describe("AdamW", () => {
     expect(a).toBeCloseTo(-3 / 4, 6); // gradient 3: 3 / (sqrt(9) + 1)
     const [b] = await stepped();
     expect(b).toBeCloseTo(-30 / 31, 6);
+  });
+
+  it("follows the schedule from the whole rate down", () => {
+    const factors = (schedule: "cosine" | "linear" | "constant") =>
+      [0, 1, 2, 4].map((step) => scheduleFactor(schedule, step, 4));
+    expect(factors("constant")).toEqual([1, 1, 1, 1]);
+    expect(factors("linear")).toEqual([1, 0.75, 0.5, 0]);
+    const cosine = factors("cosine");
+    for (const [index, factor] of [1, (1 + Math.SQRT1_2) / 2, 0.5, 0].entries())
+      expect(cosine[index]).toBeCloseTo(factor, 12);
   });
 
   it("goes on from a saved state to the same values", async () => {

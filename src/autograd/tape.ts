@@ -92,9 +92,10 @@ export class Tape {
           const parts = base.scope(() => vjp(own, saved));
           for (const [index, part] of parts.entries()) {
             const input = inputs[index];
-            if (input === undefined) part?.dispose();
-            else if (part) accumulate(base, grads, input, part);
+            if (input !== undefined && part) accumulate(base, grads, input, part);
           }
+          // after all of them: a rule may hand the same tensor to two inputs, or its own gradient on
+          for (const part of parts) if (part !== own) part?.dispose();
           if (!keep.has(variable)) {
             grads.delete(variable);
             own.dispose();
@@ -120,7 +121,6 @@ export class Tape {
 function accumulate(base: Engine, grads: Map<number, F32>, variable: number, part: F32): void {
   const before = grads.get(variable);
   if (!before) {
-    // a view of its own: a rule may hand the same tensor to two inputs
     grads.set(variable, base.view(part, part.shape));
     return;
   }

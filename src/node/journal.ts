@@ -10,7 +10,8 @@ export function diskJournal(folder: string): Journal & { remove(): Promise<void>
   return {
     async read(name) {
       try {
-        return new Uint8Array(await readFile(pathOf(name)));
+        const { buffer, byteOffset, length } = await readFile(pathOf(name));
+        return new Uint8Array(buffer, byteOffset, length);
       } catch (error) {
         if (errorCode(error) === "ENOENT") return undefined;
         throw diskError(error, `the journal entry ${pathOf(name)} could not be read`);

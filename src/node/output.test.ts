@@ -192,6 +192,8 @@ describe("a folder on disk", () => {
     await expect(readJsonFile(path)).rejects.toMatchObject({ kind: "format" });
     await writeFileAtomic(path, Uint8Array.of(0x22, 0xff, 0x22));
     await expect(readJsonFile(path)).rejects.toThrow(/not UTF-8/);
+    await writeFileAtomic(path, [Uint8Array.of(0x5b), new Uint8Array(0), Uint8Array.of(0x31, 0x5d)]);
+    expect(await readJsonFile(path)).toEqual([1]);
     await expect(readJsonFile(join(root, "b.json"))).rejects.toMatchObject({ kind: "io" });
     expect(await readdir(root)).toEqual(["a.json"]); // no temporary names are left
     await expect(writeFileAtomic(join(root, "no", "a"), "x")).rejects.toMatchObject({ kind: "io" });

@@ -112,12 +112,13 @@ export function fileSink(handle: FileHandle, shown: string): ByteSink {
 }
 
 /** Writes a file so that it is there whole or not at all: a temporary name beside it, sync, rename. */
-export async function writeFileAtomic(path: string, bytes: Uint8Array | string): Promise<void> {
+export async function writeFileAtomic(path: string, bytes: Uint8Array | readonly Uint8Array[] | string): Promise<void> {
   const target = resolve(path);
   const temporary = join(dirname(target), `.${basename(target)}.${process.pid}-${randomBytes(4).toString("hex")}.tmp`);
   try {
     const sink = fileSink(await open(temporary, "wx"), path);
-    await sink.write(typeof bytes === "string" ? new TextEncoder().encode(bytes) : bytes);
+    const whole = typeof bytes === "string" ? new TextEncoder().encode(bytes) : bytes;
+    for (const part of whole instanceof Uint8Array ? [whole] : whole) await sink.write(part);
     await sink.close();
     await rename(temporary, target);
     await syncFolder(dirname(target));

@@ -6,7 +6,8 @@ import { usageError } from "../errors.js";
  */
 export interface Journal {
   read(name: string): Promise<Uint8Array | undefined>;
-  write(name: string, bytes: Uint8Array): Promise<void>;
+  /** `bytes` whole, or in parts to be written one after the other. */
+  write(name: string, bytes: Uint8Array | readonly Uint8Array[]): Promise<void>;
   /** Removes every entry. */
   clear(): Promise<void>;
 }
@@ -16,9 +17,20 @@ export function memoryJournal(): Journal {
   const entries = new Map<string, Uint8Array>();
   return {
     read: async (name) => entries.get(name),
-    write: async (name, bytes) => void entries.set(name, bytes.slice()),
+    write: async (name, bytes) => void entries.set(name, joined(bytes instanceof Uint8Array ? [bytes] : bytes)),
     clear: async () => entries.clear(),
   };
+}
+
+/** A copy of all parts, one after the other. */
+export function joined(parts: readonly Uint8Array[]): Uint8Array {
+  const result = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let offset = 0;
+  for (const part of parts) {
+    result.set(part, offset);
+    offset += part.length;
+  }
+  return result;
 }
 
 /** Everything that decides the bytes of the result; the journal of one job is of no use to another. */

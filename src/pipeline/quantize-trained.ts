@@ -7,7 +7,7 @@ import type { PlannedLinear } from "./plan.js";
 import type { JobRun } from "./quantize.js";
 import { activationsOf, trainingOf } from "./recipe.js";
 import { trainBlocks } from "./training.js";
-import { decodeArrays, encodeArrays, readUnit, type Unit, writeUnit } from "./units.js";
+import { arrayParts, decodeArrays, encodeArrays, readUnit, type Unit, writeUnit } from "./units.js";
 
 // OmniQuant in the pipeline: what the journal keeps of a block, and what its training tells.
 
@@ -38,7 +38,7 @@ export async function quantizeByTraining(run: JobRun): Promise<ReadonlyMap<strin
         const state = bytes && (decodeArrays(bytes) as TrainingState | undefined);
         return state?.stage === stage ? state : undefined;
       },
-      save: (state) => journal.write(name(state.stage), encodeArrays(state)),
+      save: (state) => journal.write(name(state.stage), arrayParts(state)),
     };
   };
 

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { BitwrightError } from "../errors.js";
-import { DEFAULT_RECIPE, matches, planFor, recipeJsonSchema, resolveRecipe } from "./recipe.js";
+import { DEFAULT_RECIPE, matches, planFor, recipeJsonSchema, resolveRecipe, trainingOf } from "./recipe.js";
 
 describe("recipe", () => {
   it("fills in the defaults", () => {
@@ -19,6 +19,10 @@ describe("recipe", () => {
     [{ vectorlength: 4 }, /vectorlength/],
     [{ overrides: [{ match: "*", bitz: 3 }] }, /overrides\.0.*bitz/],
     [{ method: "awq" }, /method/],
+    [{ schedule: "exponential" }, /schedule: .*"cosine"\|"linear"\|"constant"/],
+    [{ clipNorm: -1 }, /clipNorm: .*>=0/],
+    [{ clipNorm: Number.NaN }, /clipNorm/],
+    [{ clipNorm: "1" }, /clipNorm: .*expected number/],
     ["vptq", /recipe is not valid/],
   ])("refuses %j", (input, message) => {
     expect(() => resolveRecipe(input)).toThrow(message as RegExp);
@@ -50,6 +54,12 @@ describe("recipe", () => {
     expect(planFor(recipe, "model.layers.1.mlp.down_proj")).toMatchObject({ method: "gptq", scheme: { bits: 4 } });
     expect(planFor(recipe, "model.layers.0.mlp.down_proj")).toMatchObject({ method: "gptq", scheme: { bits: 8 } });
     expect(planFor(recipe, "model.layers.1.mlp.up_proj")).toMatchObject({ method: "vptq", scheme: { codebook: 256 } });
+  });
+
+  it("says how training goes on", () => {
+    expect(trainingOf(resolveRecipe({}))).toMatchObject({ schedule: "cosine", clipNorm: 0 });
+    const words = { schedule: "linear", clipNorm: 0.3 };
+    expect(trainingOf(resolveRecipe({ method: "omniquant", ...words }))).toMatchObject(words);
   });
 
   it("exports a JSON schema that names every word", () => {

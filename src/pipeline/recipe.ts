@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { SCHEDULES, type Schedule } from "../autograd/index.js";
 import { usageError } from "../errors.js";
 import type { ActivationScheme } from "../model/activation-scheme.js";
 import type { AffineScheme } from "../quant/affine-scheme.js";
@@ -63,6 +64,10 @@ const jobShape = {
   epochs: z.number().int().min(0).max(10_000),
   /** Windows a training step. */
   batch: z.number().int().min(1).max(1024),
+  /** How learning rates fall from the first step of a stage to its last. */
+  schedule: z.enum(SCHEDULES),
+  /** Gradients of a step are scaled down to this norm, all parameters together; 0 leaves them alone. */
+  clipNorm: z.number().min(0).max(1e6),
   /** Learned weight clipping, and its learning rate. */
   lwc: z.boolean(),
   lwcLr: z.number().min(0).max(10),
@@ -102,6 +107,8 @@ export const DEFAULT_RECIPE = {
   kv: undefined as 4 | 8 | 16 | undefined,
   epochs: 3,
   batch: 1,
+  schedule: "cosine" as Schedule,
+  clipNorm: 0,
   lwc: true,
   lwcLr: 1e-2,
   let: true,
@@ -249,6 +256,8 @@ export function activationsOf({ activations, kv }: Recipe): ActivationScheme | u
 export const trainingOf = (recipe: Recipe): OmniquantScheme => ({
   epochs: recipe.epochs,
   batch: recipe.batch,
+  schedule: recipe.schedule,
+  clipNorm: recipe.clipNorm,
   clipping: recipe.lwc,
   clippingRate: recipe.lwcLr,
   transform: recipe.let,

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { decodeUnit, encodeUnit, type Unit } from "./units.js";
+import { joined } from "./journal.js";
+import { arrayParts, decodeUnit, encodeUnit, type Unit } from "./units.js";
 
 const unit: Unit = {
   name: "model.layers.0.mlp.up_proj",
@@ -33,6 +34,11 @@ const unit: Unit = {
 describe("journal units", () => {
   it("come back as they went in", () => {
     expect(decodeUnit(encodeUnit(unit), unit.name)).toEqual(unit);
+    // every array of the unit is a part as it is: nothing large is copied
+    const values = Float32Array.of(1, 2, 3);
+    const parts = arrayParts({ values });
+    expect(parts.some(({ buffer }) => buffer === values.buffer)).toBe(true);
+    expect(joined(parts).length % 8).toBe(0);
   });
 
   it("are refused under another name, cut short or changed in the header", () => {

@@ -1,6 +1,6 @@
 import type { LinearMetrics } from "../quant/method.js";
 import type { QuantizedRecord } from "../quant/record.js";
-import type { Journal } from "./journal.js";
+import { type Journal, joined } from "./journal.js";
 
 /** A finished linear as the journal keeps it. */
 export interface Unit {
@@ -20,26 +20,29 @@ type Lifted = { $array: [TypeName, number, number] };
 const align = (offset: number): number => Math.ceil(offset / 8) * 8;
 
 /** Any plain value with typed arrays in it, as bytes. */
-export function encodeArrays(value: object): Uint8Array {
-  const arrays: { offset: number; bytes: Uint8Array }[] = [];
+export const encodeArrays = (value: object): Uint8Array => joined(arrayParts(value));
+
+/** The same bytes in parts, without a copy of the arrays: for what is large. */
+export function arrayParts(value: object): Uint8Array[] {
+  const arrays: Uint8Array[] = [];
   let end = 0;
   const header = JSON.stringify(value, (_key, item: unknown) => {
     if (!ArrayBuffer.isView(item)) return item;
     const type = item.constructor.name as TypeName;
     const array = item as InstanceType<(typeof TYPES)[TypeName]>;
     const offset = end;
-    arrays.push({ offset, bytes: new Uint8Array(array.buffer, array.byteOffset, array.byteLength) });
     end = align(end + array.byteLength);
+    arrays.push(new Uint8Array(array.buffer, array.byteOffset, array.byteLength));
+    arrays.push(new Uint8Array(end - offset - array.byteLength)); // padding
     return { $array: [type, offset, array.length] } satisfies Lifted;
   });
   const headerBytes = new TextEncoder().encode(header);
   const start = align(MAGIC.length + 4 + headerBytes.length);
-  const result = new Uint8Array(start + end);
-  result.set(new TextEncoder().encode(MAGIC));
-  new DataView(result.buffer).setUint32(MAGIC.length, headerBytes.length, true);
-  result.set(headerBytes, MAGIC.length + 4);
-  for (const { offset, bytes } of arrays) result.set(bytes, start + offset);
-  return result;
+  const head = new Uint8Array(start);
+  head.set(new TextEncoder().encode(MAGIC));
+  new DataView(head.buffer).setUint32(MAGIC.length, headerBytes.length, true);
+  head.set(headerBytes, MAGIC.length + 4);
+  return [head, ...arrays];
 }
 
 /** What `encodeArrays` was given; undefined when the bytes are not whole. */

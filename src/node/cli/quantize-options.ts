@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { SCHEDULES } from "../../autograd/index.js";
 import { usageError } from "../../errors.js";
 import {
   CLIP_EPOCHS,
@@ -47,7 +48,8 @@ const VPTQ_WORDS =
     " ",
   );
 const AFFINE_WORDS = "bits group symmetric actOrder".split(" ");
-const OMNIQUANT_WORDS = "epochs batch lwc lwcLr let letLr augment train tuneEpochs scaleLr zeroLr weightLr".split(" ");
+const OMNIQUANT_WORDS =
+  "epochs batch schedule clipNorm lwc lwcLr let letLr augment train tuneEpochs scaleLr zeroLr weightLr".split(" ");
 /** Words that the command line can only switch off. */
 const NEGATED_WORDS = new Set(["lwc", "let", "augment"]);
 /** Words without a meaning for a method. */
@@ -143,6 +145,16 @@ function addOmniquantOptions(command: Command): void {
       wholeNumber(0, 10_000),
     )
     .option("--batch <windows>", `windows a training step (default: ${D.batch})`, wholeNumber(1, 1024))
+    .addOption(
+      new Option("--schedule <shape>", `how learning rates fall in each training (default: ${D.schedule})`).choices(
+        SCHEDULES,
+      ),
+    )
+    .option(
+      "--clip-norm <norm>",
+      `most norm of a step's gradients, 0 for no bound (default: ${D.clipNorm})`,
+      numberBetween(0, 1e6),
+    )
     .option("--lwc-lr <rate>", `learning rate of the clipping (default: ${D.lwcLr})`, rate)
     .option("--let-lr <rate>", `learning rate of the transformation (default: ${D.letLr})`, rate)
     .option("--no-lwc", "without learned weight clipping")

@@ -11,7 +11,7 @@ import { quantizeOmniquant } from "./omniquant.js";
 import type { OmniquantScheme } from "./scheme.js";
 import type { TrainingResult } from "./train.js";
 
-const config = parseModelConfig({
+const words = {
   model_type: "llama",
   hidden_size: 16,
   intermediate_size: 24,
@@ -19,22 +19,25 @@ const config = parseModelConfig({
   num_attention_heads: 4,
   num_key_value_heads: 2,
   vocab_size: 11,
-});
+};
 const WINDOWS = 4;
 
 /** A block, windows of 8 tokens with two loud channels, and what it makes of them. */
-async function setup(damage?: (weights: BlockWeights, engine: ReturnType<typeof createReferenceEngine>) => void) {
+async function setup(
+  damage?: (weights: BlockWeights, engine: ReturnType<typeof createReferenceEngine>) => void,
+  config = parseModelConfig(words),
+) {
   const engine = createReferenceEngine();
   const random = createRandom(3);
   const weights = syntheticBlock(engine, config, random);
   const rope = createRopeTables(engine, config, 8);
   const loud = engine.upload(
-    Float32Array.from({ length: 16 }, (_, i) => (i % 7 === 2 ? 8 : 1)),
-    [16],
+    Float32Array.from({ length: config.hidden }, (_, i) => (i % 7 === 2 ? 8 : 1)),
+    [config.hidden],
     "f32",
   );
   const inputs = Array.from({ length: WINDOWS }, () =>
-    engine.multiply(normalTensor(engine, random, [1, 8, 16], 1), loud),
+    engine.multiply(normalTensor(engine, random, [1, 8, config.hidden], 1), loud),
   );
   const block: TrainingBlock = {
     engine,
@@ -59,6 +62,8 @@ async function setup(damage?: (weights: BlockWeights, engine: ReturnType<typeof 
 const scheme: OmniquantScheme = {
   epochs: 3,
   batch: 1,
+  schedule: "cosine",
+  clipNorm: 0,
   clipping: true,
   clippingRate: 1e-2,
   transform: true,
@@ -71,7 +76,7 @@ const scheme: OmniquantScheme = {
   weightRate: 1e-2,
 };
 
-async function quantized(words: Partial<OmniquantScheme>) {
+async function quantized(changed: Partial<OmniquantScheme>) {
   const { engine, block, streams } = await setup();
   const results: Record<string, TrainingResult> = {};
   const onTrained = (stage: string, result: TrainingResult) => {
@@ -79,7 +84,7 @@ async function quantized(words: Partial<OmniquantScheme>) {
   };
   const before = engine.liveBytes();
   const block0 = await engine.scope(() =>
-    quantizeOmniquant(block, streams, { ...scheme, ...words }, { seed: 0, storage: "f16", progress: { onTrained } }),
+    quantizeOmniquant(block, streams, { ...scheme, ...changed }, { seed: 0, storage: "f16", progress: { onTrained } }),
   );
   expect(engine.liveBytes()).toBe(before);
   return { ...block0, results };
@@ -110,6 +115,51 @@ describe("quantizeOmniquant", () => {
     expect((await quantized({ transform: false })).vectors).toEqual({});
     const rounded = await quantized({ clipping: false, transform: false, train: "clip" });
     expect(rounded.results).toEqual({}); // nothing to train: rounding to nearest
+  });
+
+  it("follows the schedule", async () => {
+    const at = (schedule: OmniquantScheme["schedule"], changed: Partial<OmniquantScheme>) =>
+      quantized({ schedule, ...changed }).then(({ results }) => results);
+    const several = { transform: false, epochs: 10, tuneEpochs: 5 };
+    const losses = [await at("cosine", several), await at("linear", several), await at("constant", several)];
+    for (const stage of ["clip", "tune"]) {
+      expect(losses.every((results) => results[stage].improved)).toBe(true);
+      expect(new Set(losses.map((results) => results[stage].endLoss)).size, stage).toBe(3);
+    }
+    // the first step has the whole rate in all of them
+    const one = { epochs: 1, tuneEpochs: 1, batch: WINDOWS };
+    expect(await at("constant", one)).toEqual(await at("cosine", one));
+  });
+
+  it("bounds the norm of gradients", async () => {
+    const steady = { transform: false, epochs: 10, tuneEpochs: 5 };
+    const { results, ...block } = await quantized(steady);
+    expect(await quantized({ ...steady, clipNorm: 1e6 })).toEqual({ results, ...block }); // more than any gradient here
+    const some = await quantized({ ...steady, clipNorm: 1e-4 });
+    for (const stage of ["clip", "tune"]) expect(some.results[stage].endLoss).not.toBe(results[stage].endLoss);
+    // far below AdamW's epsilon: nothing moves
+    const still = await quantized({ ...steady, clipNorm: 1e-30 });
+    expect(still.linears).toEqual((await quantized({ ...steady, epochs: 0, tuneEpochs: 0 })).linears);
+    expect(still.linears).not.toEqual(block.linears);
+  });
+
+  it("holds few copies of the weights", async () => {
+    const wide = { ...words, hidden_size: 128, intermediate_size: 256 }; // 8 tokens: activations are next to nothing
+    const { engine, block, streams } = await setup(undefined, parseModelConfig(wide));
+    for (const slot of Object.keys(block.grids)) block.grids[slot] = { bits: 3, group: "channel", symmetric: false };
+    const bytes = 4 * Object.values(block.weights.linears).reduce((sum, { weight }) => sum + weight.size, 0);
+    const before = engine.liveBytes() - bytes;
+    const peaks: Record<string, number> = {};
+    const onTrained = (stage: string) => {
+      peaks[stage] = (engine.peakBytes() - before) / bytes;
+      engine.resetPeak();
+    };
+    const once = { ...scheme, epochs: 1, tuneEpochs: 1 };
+    await quantizeOmniquant(block, streams, once, { seed: 0, storage: "f16", progress: { onTrained } });
+    // as loaded, as transformed, and as rounded, which gives way to gradients; then a linear in between, and activations
+    expect(peaks.clip).toBeLessThan(4.5);
+    // as loaded, as trained, two moments, and as rounded, which gives way to gradients
+    expect(peaks.tune).toBeLessThan(6);
   });
 
   it("names the tensor that is not finite from the start", async () => {

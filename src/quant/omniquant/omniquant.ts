@@ -68,6 +68,8 @@ export async function quantizeOmniquant(
           activations: scheme.activations,
           epochs: scheme.epochs,
           batch: scheme.batch,
+          schedule: scheme.schedule,
+          clipNorm: scheme.clipNorm,
           stage: "clip",
           ...options,
         });
@@ -169,7 +171,8 @@ async function roundBlock(
       if (!grids[slot].symmetric) parameters.push({ name: `${slot}.zero`, tensor: zero, rate: scheme.zeroRate });
       if (scheme.train === "weight") {
         const linear = current.linears[slot];
-        const weight = engine.copy(linear.weight);
+        const isFolded = linear.weight !== block.weights.linears[slot].weight; // a tensor of its own already
+        const weight = isFolded ? linear.weight : engine.copy(linear.weight);
         current.linears[slot] = { ...linear, weight };
         const size = Math.sqrt((await engine.dot(weight, weight)) / weight.size);
         parameters.push({ name: `${slot}.weight`, tensor: weight, rate: scheme.weightRate * size });
@@ -183,6 +186,8 @@ async function roundBlock(
       activations: scheme.activations,
       epochs: scheme.tuneEpochs,
       batch: scheme.batch,
+      schedule: scheme.schedule,
+      clipNorm: scheme.clipNorm,
       stage: "tune",
       ...options,
     });

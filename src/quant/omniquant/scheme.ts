@@ -1,3 +1,4 @@
+import type { Schedule } from "../../autograd/index.js";
 import type { ActivationScheme } from "../../model/activation-scheme.js";
 
 /** The grid of one linear. */
@@ -17,6 +18,10 @@ export interface OmniquantScheme {
   epochs: number;
   /** Windows a step. */
   batch: number;
+  /** How learning rates fall from the first step of a stage to its last. */
+  schedule: Schedule;
+  /** Most norm of a step's gradients over all parameters together; 0 is no bound. */
+  clipNorm: number;
   /** Learned weight clipping, and its learning rate. */
   clipping: boolean;
   clippingRate: number;

@@ -1,4 +1,12 @@
-import { ADAMW, AdamW, type OptimizerState, type Parameter, scheduleFactor, Tape } from "../../autograd/index.js";
+import {
+  ADAMW,
+  AdamW,
+  type OptimizerState,
+  type Parameter,
+  type Schedule,
+  scheduleFactor,
+  Tape,
+} from "../../autograd/index.js";
 import type { Engine } from "../../engine/engine.js";
 import type { ActivationScheme } from "../../model/activation-scheme.js";
 import type { BlockWeights } from "../../model/block.js";
@@ -25,6 +33,9 @@ export interface TrainingJob {
   activations?: ActivationScheme;
   epochs: number;
   batch: number;
+  schedule: Schedule;
+  /** 0: gradients are taken as they are. */
+  clipNorm: number;
   seed: number;
   stage: TrainingStage;
   progress: TrainingProgress;
@@ -87,21 +98,10 @@ export async function trainBlock(job: TrainingJob): Promise<TrainingResult> {
   const { engine } = block;
   const perEpoch = Math.ceil(streams.windows / batch);
   const steps = epochs * perEpoch;
-  const optimizer = new AdamW(engine, parameters, ADAMW);
   const loss = () =>
     engine.scope(() => blockLoss(block, job.weights(engine), streams, COMPARED, job.activations, signal));
+  const { optimizer, current } = await begin(job, loss);
   try {
-    let current: Omit<TrainingState, "optimizer">;
-    const saved = await progress.load?.(stage);
-    if (saved) {
-      const { optimizer: state, ...rest } = saved;
-      optimizer.restore(state);
-      current = rest;
-    } else {
-      const start: Record<string, Float32Array> = {};
-      for (const { name, tensor } of parameters) start[name] = await engine.read(tensor);
-      current = { stage, step: 0, lossSum: 0, lossCount: 0, startLoss: await loss(), start };
-    }
     const save = async () => progress.save?.({ ...current, optimizer: await optimizer.save() });
     let savedAt = performance.now();
     let order: Int32Array | undefined; // of the running epoch
@@ -150,6 +150,30 @@ export async function trainBlock(job: TrainingJob): Promise<TrainingResult> {
   }
 }
 
+/** The state to go on from: the saved one, if there is one. A function of its own, so that nothing holds on to what was saved. */
+async function begin(
+  job: TrainingJob,
+  loss: () => Promise<number>,
+): Promise<{ optimizer: AdamW; current: Omit<TrainingState, "optimizer"> }> {
+  const { block, parameters, stage, progress } = job;
+  const saved = await progress.load?.(stage);
+  const optimizer = new AdamW(block.engine, parameters, { ...ADAMW, clipNorm: job.clipNorm || undefined });
+  try {
+    if (saved) {
+      const { optimizer: state, ...current } = saved;
+      optimizer.restore(state);
+      return { optimizer, current };
+    }
+    const start: Record<string, Float32Array> = {};
+    for (const { name, tensor } of parameters) start[name] = await block.engine.read(tensor);
+    const current = { stage, step: 0, lossSum: 0, lossCount: 0, startLoss: await loss(), start };
+    return { optimizer, current };
+  } catch (error) {
+    optimizer.dispose();
+    throw error;
+  }
+}
+
 /** One step on these windows; `done` is the share of steps taken before. Returns the loss. */
 async function step(job: TrainingJob, optimizer: AdamW, windows: Int32Array, done: number): Promise<number> {
   const { block, streams } = job;
@@ -162,7 +186,7 @@ async function step(job: TrainingJob, optimizer: AdamW, windows: Int32Array, don
       optimizer.skipped++;
       return value;
     }
-    await optimizer.step(gradients, scheduleFactor("cosine", done, 1));
+    await optimizer.step(gradients, scheduleFactor(job.schedule, done, 1));
     for (const gradient of gradients) gradient.dispose();
     return value;
   });
