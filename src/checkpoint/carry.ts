@@ -4,7 +4,7 @@ import type { JsonObject } from "../files/json.js";
 // What goes from a checkpoint to one made of it besides weights.
 
 /** Files that belong to the model whatever its weights: tokenizer, generation defaults, chat template, licence. */
-const CARRIED = new Set([
+export const CARRIED: ReadonlySet<string> = new Set([
   "tokenizer.json",
   "tokenizer_config.json",
   "tokenizer.model",

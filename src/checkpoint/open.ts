@@ -62,7 +62,7 @@ export async function openCheckpointModel(folder: Folder): Promise<CheckpointMod
 }
 
 /** What AutoGPTQ wrote beside a config.json that says nothing of it. */
-const OLD_FILE = "quantize_config.json";
+export const OLD_FILE = "quantize_config.json";
 
 async function withOldQuantization(folder: Folder, files: readonly string[], config: JsonObject): Promise<JsonObject> {
   if ((config.quantization_config ?? undefined) !== undefined || !files.includes(OLD_FILE)) return config;

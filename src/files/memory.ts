@@ -66,38 +66,61 @@ export function blobFolder(name: string, files: ReadonlyMap<string, Blob>): Fold
   };
 }
 
-/** An output held in memory; `files` is filled by `commit`. */
-export interface MemoryOutput extends OutputFolder {
-  readonly files: Map<string, Uint8Array>;
+/** An output whose files are there, whole, after `commit`. */
+interface CollectedOutput<T> extends OutputFolder {
+  readonly files: Map<string, T>;
 }
 
-export function memoryOutput(): MemoryOutput {
-  const pending = new Map<string, Uint8Array>();
-  const files = new Map<string, Uint8Array>();
+/** An output held in memory; `files` is filled by `commit`. */
+export type MemoryOutput = CollectedOutput<Uint8Array>;
+
+/** An output of Blobs, for a browser, which keeps large ones on its disk; `files` is filled by `commit`. */
+export type BlobOutput = CollectedOutput<Blob>;
+
+export const memoryOutput = (): MemoryOutput => collectedOutput((bytes) => bytes.slice(), joinBytes);
+
+export const blobOutput = (): BlobOutput =>
+  collectedOutput(
+    (bytes) => new Blob([bytes.slice()]),
+    (parts) => new Blob(parts),
+  );
+
+/** `hold` keeps what is written, `join` makes the parts one file. */
+function collectedOutput<P, T>(hold: (bytes: Uint8Array) => P, join: (parts: P[]) => T): CollectedOutput<T> {
+  const pending = new Map<string, T>();
+  const names = new Set<string>();
+  const files = new Map<string, T>();
   return {
     files,
     async create(name): Promise<ByteSink> {
       checkPlainName(name, "the output");
-      if (pending.has(name)) throw usageError(`the output already has a file ${name}`);
-      pending.set(name, new Uint8Array());
-      const parts: Uint8Array[] = [];
+      if (names.has(name)) throw usageError(`the output already has a file ${name}`);
+      names.add(name);
+      const parts: P[] = [];
       return {
-        write: async (bytes) => void parts.push(bytes.slice()),
-        async close() {
-          const joined = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-          let offset = 0;
-          for (const part of parts) {
-            joined.set(part, offset);
-            offset += part.length;
-          }
-          pending.set(name, joined);
-        },
+        write: async (bytes) => void parts.push(hold(bytes)),
+        close: async () => void pending.set(name, join(parts)),
       };
     },
     async commit() {
-      for (const [name, bytes] of pending) files.set(name, bytes);
+      for (const [name, file] of pending) files.set(name, file);
       pending.clear();
+      names.clear();
     },
-    discard: async () => pending.clear(),
+    async discard() {
+      pending.clear();
+      names.clear();
+    },
   };
+}
+
+/** A copy of all parts, one after the other. */
+export function joinBytes(parts: readonly Uint8Array[]): Uint8Array {
+  const joined = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let offset = 0;
+  for (const part of parts) {
+    joined.set(part, offset);
+    offset += part.length;
+  }
+  return joined;
 }

@@ -90,7 +90,7 @@ async function openShards(folder: Folder, files: readonly string[]): Promise<Ten
 }
 
 /** Shard of each tensor. */
-function parseIndex(index: Record<string, unknown>, where: string): Map<string, string> {
+export function parseIndex(index: Record<string, unknown>, where: string): Map<string, string> {
   const map = index.weight_map;
   if (!isObject(map)) throw formatError(`${where}: expected "weight_map", an object of tensor names and shard files`);
   const shards = new Map<string, string>();
