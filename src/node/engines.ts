@@ -1,48 +1,112 @@
+import { existsSync, readdirSync } from "node:fs";
 import { availableParallelism } from "node:os";
+import { platform } from "node:process";
 import { setFlagsFromString } from "node:v8";
 import { createBlasEngine } from "../engine/blas/index.js";
-import type { Engine } from "../engine/engine.js";
+import { createCudaEngine } from "../engine/cuda/engine.js";
+import type { Engine, Precision } from "../engine/engine.js";
 import { createReferenceEngine } from "../engine/reference/index.js";
 import { createWasmEngine } from "../engine/wasm/engine.js";
 import { hasRelaxedSimd } from "../engine/wasm/runtime.js";
+import { createWebgpuEngine } from "../engine/webgpu/engine.js";
 import { unsupportedError, usageError } from "../errors.js";
 import { nodeWorkers } from "./threads.js";
+import { nodeGpu } from "./webgpu.js";
 
-export type EngineChoice = "auto" | "wasm" | "blas" | "reference";
+export const ENGINE_CHOICES = ["auto", "cuda", "webgpu", "wasm", "blas", "reference"] as const;
+export type EngineChoice = (typeof ENGINE_CHOICES)[number];
 
 export interface EngineOptions {
-  /** Default: as many as the machine runs at once. */
+  /** Of the engines on the CPU. Default: as many as the machine runs at once. */
   threads?: number;
   /** The same bytes on every machine: the wasm engine without fused multiply-add, somewhat slower. Default false. */
   reproducible?: boolean;
+  /** Which card, for the engines on GPUs. Default 0. */
+  device?: number;
+  /** Of the matrix products of the engines on GPUs. Default "f32". */
+  precision?: Precision;
 }
 
+interface Chosen {
+  engine: Engine;
+  /** In a line, why it is this one. */
+  reason: string;
+}
+
+type Attempt = { engine: Engine } | { reason: string };
+
 /**
- * An engine by name; "auto" is blas where a library is found and wasm otherwise. `reason` says in a line why it is this one.
- * Throws "unsupported" when blas is asked for and there is none.
+ * An engine by name; "auto" is the first of cuda, webgpu (on a card, not on a software adapter), blas and wasm that the machine
+ * has. Throws "unsupported" when an engine is asked for by name and is not there.
  */
-export async function createEngine(
-  choice: EngineChoice = "auto",
-  options: EngineOptions = {},
-): Promise<{ engine: Engine; reason: string }> {
-  const { threads = availableParallelism(), reproducible = false } = options;
+export async function createEngine(choice: EngineChoice = "auto", options: EngineOptions = {}): Promise<Chosen> {
+  const { threads = availableParallelism(), reproducible = false, device, precision = "f32" } = options;
   if (!Number.isSafeInteger(threads) || threads < 1)
     throw usageError(`threads: expected a whole number from 1 on, got ${threads}`);
+  if (reproducible && !["auto", "wasm", "reference"].includes(choice))
+    throw usageError(
+      `a reproducible run on the ${choice} engine: results depend on the machine`,
+      "use the wasm engine",
+    );
   if (choice === "reference") return { engine: createReferenceEngine(), reason: "asked for" };
-  if (choice === "blas" && reproducible)
-    throw usageError("a reproducible run on the blas engine: results depend on the library", "use the wasm engine");
+  if (choice === "cuda") return named(choice, await createCudaEngine({ device, precision }));
+  if (choice === "webgpu") return named(choice, await webgpuEngine(device, precision));
+  if (choice === "auto" && !reproducible) {
+    const onCard = await firstCard(device, precision);
+    if (onCard) return onCard;
+  }
+  if (device !== undefined || precision !== "f32")
+    throw usageError(
+      `--device and --precision are for the engines on GPUs, and ${choice === "auto" ? "none was found" : `${choice} is not one`}`,
+      "leave them out, or look at bitwright doctor",
+    );
   if (!reproducible) enableRelaxedSimd();
   const spawnWorker = threads > 1 ? nodeWorkers() : undefined;
   let reason = "asked for";
   if (choice === "auto" && reproducible) reason = "a reproducible run takes no BLAS library";
   else if (choice !== "wasm") {
     const found = await createBlasEngine({ threads, spawnWorker });
-    if ("engine" in found)
-      return { engine: found.engine, reason: choice === "auto" ? "a BLAS library was found" : reason };
-    if (choice === "blas") throw unsupportedError(`no blas engine: ${found.reason}`, "use the wasm engine");
+    if (choice === "blas") return named(choice, found);
+    if ("engine" in found) return { engine: found.engine, reason: "a BLAS library was found" };
     reason = found.reason;
   }
   return { engine: await createWasmEngine({ threads, spawnWorker, reproducible }), reason };
+}
+
+function named(choice: EngineChoice, found: Attempt): Chosen {
+  if ("reason" in found) throw unsupportedError(`no ${choice} engine: ${found.reason}`, "use the wasm engine");
+  return { engine: found.engine, reason: "asked for" };
+}
+
+async function firstCard(device: number | undefined, precision: Precision): Promise<Chosen | undefined> {
+  const cuda = await createCudaEngine({ device, precision });
+  if ("engine" in cuda) return { engine: cuda.engine, reason: "an NVIDIA card was found" };
+  if (!mayHaveCard()) return undefined;
+  const webgpu = await webgpuEngine(device, precision);
+  if (!("engine" in webgpu)) return undefined;
+  if (!webgpu.software) return { engine: webgpu.engine, reason: `a card was found for WebGPU, and ${cuda.reason}` };
+  await webgpu.engine.close();
+  return undefined;
+}
+
+/** Starting Dawn takes as long as a short command: on Linux a card shows itself in /dev first. */
+function mayHaveCard(): boolean {
+  if (platform !== "linux") return true;
+  if (existsSync("/dev/nvidia0") || existsSync("/dev/dxg")) return true;
+  return existsSync("/dev/dri") && readdirSync("/dev/dri").some((name) => name.startsWith("renderD"));
+}
+
+/** WebGPU has no numbers of cards: it takes the one that the system puts first. */
+async function webgpuEngine(
+  device: number | undefined,
+  precision: Precision,
+): Promise<{ engine: Engine; software: boolean } | { reason: string }> {
+  if (device !== undefined && device !== 0)
+    throw usageError(`--device ${device} on the webgpu engine: WebGPU takes the system's first card`, "leave it out");
+  if (precision === "tf32")
+    throw usageError("--precision tf32 on the webgpu engine: it has f32 and f16", "take one of these");
+  const found = await nodeGpu();
+  return "reason" in found ? found : createWebgpuEngine({ gpu: found.gpu, precision });
 }
 
 /** Node 20 has relaxed SIMD behind an option of V8, which counts from the next compilation on. */

@@ -8,6 +8,7 @@ import { fitRecipe, planOf, type QuantizeResult, quantize } from "../pipeline/jo
 import { needsCalibration } from "../pipeline/methods.js";
 import { type PlannedLinear, type PlanTotals, planTotals } from "../pipeline/plan.js";
 import { type Recipe, type RecipeInput, resolveRecipe } from "../pipeline/recipe.js";
+import type { JobShare } from "../pipeline/share.js";
 import type { CheckpointFormat } from "../quant/bits.js";
 import { openTokenizer } from "../text/load.js";
 import { openFolder } from "./folder.js";
@@ -64,6 +65,8 @@ export interface QuantizeModelOptions {
   overwrite?: boolean;
   format?: CheckpointFormat;
   maxShardBytes?: number;
+  /** Other processes that do the job with this one: `sharedOut` in devices.ts. */
+  share?: JobShare;
   /** Bytes of activations held in memory, the rest goes to a scratch file beside the output. Default: half of what is free. */
   activationMemory?: number;
   onEvent?: OnEvent;
@@ -103,7 +106,8 @@ export async function runJob(job: PreparedJob, output: string, options: Quantize
       format: options.format,
       maxShardBytes: options.maxShardBytes,
       activationMemory: options.activationMemory ?? defaultActivationMemory(),
-      trainingMemory: Math.floor(availableMemory() / 4),
+      trainingMemory: Math.floor((engine.roomBytes() || availableMemory()) / 4),
+      share: options.share,
       createSpill: () => createSpillFile(dirname(resolve(output))),
       onEvent: options.onEvent,
       signal: options.signal,

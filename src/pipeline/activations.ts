@@ -1,5 +1,5 @@
 import type { Engine } from "../engine/engine.js";
-import type { F32, HostArray } from "../tensor/index.js";
+import { type F32, type HostArray, Tensor } from "../tensor/index.js";
 
 /** Where activations go when memory is short: a scratch file on disk. */
 export interface SpillFile {
@@ -8,9 +8,13 @@ export interface SpillFile {
   close(): Promise<void>;
 }
 
-/** Memory that all stores of a job may take together; beyond it they spill. */
+/**
+ * Memory that all stores of a job may take together: first the engine's own where that is not the host's (a card's), then the
+ * host's; beyond both they spill.
+ */
 export class ActivationBudget {
   private held = 0;
+  private heldByEngine = 0;
   private peak = 0;
   private spilled = 0;
 
@@ -18,7 +22,20 @@ export class ActivationBudget {
     readonly limit: number,
     private readonly createSpill?: () => Promise<SpillFile>,
     private readonly onSpill?: (bytes: number) => void,
+    /** Bytes of the engine's own memory. */
+    readonly engineLimit = 0,
   ) {}
+
+  /** True when `bytes` more fit in the engine's own memory; they are then counted. */
+  takeOfEngine(bytes: number): boolean {
+    if (this.heldByEngine + bytes > this.engineLimit) return false;
+    this.heldByEngine += bytes;
+    return true;
+  }
+
+  giveToEngine(bytes: number): void {
+    this.heldByEngine -= bytes;
+  }
 
   /** True when `bytes` more fit in memory; they are then counted. */
   take(bytes: number): boolean {
@@ -54,12 +71,12 @@ export class ActivationBudget {
 interface Entry {
   shape: readonly number[];
   dtype: "f16" | "f32";
-  /** In memory, or at this offset of the spill file. */
-  data: HostArray<"f16" | "f32"> | { offset: number; bytes: number };
+  /** In the engine, in the host's memory, or at this offset of the spill file. */
+  data: Tensor<"f16" | "f32"> | HostArray<"f16" | "f32"> | { offset: number; bytes: number };
 }
 
 /**
- * One activation tensor a calibration window, outside the engine. f16 stores fall back to f32 for a window that f16 cannot
+ * One activation tensor a calibration window, outside the engine's scopes. f16 stores fall back to f32 for a window that f16 cannot
  * hold (a value above 65504). What goes in first stays in memory; what does not fit spills.
  */
 export class ActivationStore {
@@ -77,50 +94,71 @@ export class ActivationStore {
   }
 
   async put(window: number, tensor: F32): Promise<void> {
-    const { data, dtype } = await this.engine.scope(async () => {
-      if (this.dtype === "f16") {
-        const half = this.engine.cast(tensor, "f16");
-        if (await this.engine.allFinite(this.engine.cast(half, "f32")))
-          return { data: await this.engine.read(half), dtype: "f16" as const };
+    const { engine, budget } = this;
+    const { shape } = tensor;
+    await engine.scope(async () => {
+      const half = this.dtype === "f16" ? engine.cast(tensor, "f16") : undefined;
+      const stored = half && (await engine.allFinite(engine.cast(half, "f32"))) ? half : tensor;
+      const dtype = stored.dtype as Entry["dtype"];
+      const old = this.entries[window];
+      this.forget(old);
+      this.entries[window] = undefined;
+      if (budget.takeOfEngine(stored.bytes)) {
+        // a copy where the tensor is the caller's
+        const own = engine.keep(stored === tensor ? engine.copy(tensor) : stored);
+        this.entries[window] = { shape, dtype, data: own };
+        return;
       }
-      return { data: await this.engine.read(tensor), dtype: "f32" as const };
+      const data = await engine.read(stored);
+      if (budget.take(data.byteLength)) {
+        this.entries[window] = { shape, dtype, data };
+        return;
+      }
+      this.spillFile ??= await budget.spill();
+      const before = old && isSpilled(old.data) && old.data.bytes >= data.byteLength ? old.data.offset : undefined;
+      const offset = before ?? this.spillEnd;
+      if (before === undefined) this.spillEnd += data.byteLength;
+      await this.spillFile.write(offset, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+      budget.noteSpilled(data.byteLength);
+      this.entries[window] = { shape, dtype, data: { offset, bytes: data.byteLength } };
     });
-    const old = this.entries[window];
-    if (old && ArrayBuffer.isView(old.data)) this.budget.give(old.data.byteLength);
-    if (this.budget.take(data.byteLength)) {
-      this.entries[window] = { shape: tensor.shape, dtype, data };
+  }
+
+  /** Gives back what an entry takes in memory. */
+  private forget(entry: Entry | undefined): void {
+    if (!entry || isSpilled(entry.data)) return;
+    if (!(entry.data instanceof Tensor)) {
+      this.budget.give(entry.data.byteLength);
       return;
     }
-    this.spillFile ??= await this.budget.spill();
-    const reuse = old && !ArrayBuffer.isView(old.data) && old.data.bytes >= data.byteLength;
-    const offset = reuse ? (old.data as { offset: number }).offset : this.spillEnd;
-    if (!reuse) this.spillEnd += data.byteLength;
-    await this.spillFile.write(offset, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
-    this.budget.noteSpilled(data.byteLength);
-    this.entries[window] = { shape: tensor.shape, dtype, data: { offset, bytes: data.byteLength } };
+    this.budget.giveToEngine(entry.data.bytes);
+    entry.data.dispose();
   }
 
   async get(window: number): Promise<F32> {
     const entry = this.entries[window];
     if (!entry) throw new Error(`no activation stored for window ${window}`);
-    let data = entry.data;
-    if (!ArrayBuffer.isView(data)) {
+    const { engine } = this;
+    let { data } = entry;
+    if (data instanceof Tensor) return data.dtype === "f16" ? engine.cast(data, "f32") : engine.copy(data as F32);
+    if (isSpilled(data)) {
       if (!this.spillFile) throw new Error("spilled activation without a spill file");
       const bytes = await this.spillFile.read(data.offset, data.bytes);
       const copy = bytes.slice().buffer;
       data = entry.dtype === "f16" ? new Uint16Array(copy) : new Float32Array(copy);
     }
-    if (entry.dtype === "f32") return this.engine.upload(data as Float32Array, entry.shape, "f32");
-    return this.engine.scope(() =>
-      this.engine.cast(this.engine.upload(data as Uint16Array, entry.shape, "f16"), "f32"),
-    );
+    const { shape } = entry;
+    if (entry.dtype === "f32") return engine.upload(data as Float32Array, shape, "f32");
+    return engine.scope(() => engine.cast(engine.upload(data as Uint16Array, shape, "f16"), "f32"));
   }
 
   async close(): Promise<void> {
-    for (const entry of this.entries)
-      if (entry && ArrayBuffer.isView(entry.data)) this.budget.give(entry.data.byteLength);
+    for (const entry of this.entries) this.forget(entry);
     this.entries.fill(undefined);
     await this.spillFile?.close();
     this.spillFile = undefined;
   }
 }
+
+const isSpilled = (data: Entry["data"]): data is { offset: number; bytes: number } =>
+  !(data instanceof Tensor) && !ArrayBuffer.isView(data);

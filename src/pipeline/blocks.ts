@@ -110,12 +110,13 @@ export async function runBlocks(source: BlockSource, work: BlockWork, options: B
         if (window < options.correctionWindows) await full?.start(window, hidden);
       });
     }
+    const last = lastMeasured(source, work);
     for (let block = 0; block < source.blocks; block++) {
       await breathe(signal);
       work.onBlock(block);
       await engine.scope(async () => {
         const weights = await source.load(block);
-        if (options.propagate === "full") await fullPrecisionBlock(source, work, options, main, block, weights);
+        if (options.propagate === "full") await fullPrecisionBlock(source, work, options, main, block, weights, last);
         else await quantizedBlock(source, work, options, main, full, block, weights);
       });
     }
@@ -123,6 +124,13 @@ export async function runBlocks(source: BlockSource, work: BlockWork, options: B
     await main.close();
     await full?.close();
   }
+}
+
+/** The last block with a linear that needs statistics; -1 when there is none. */
+function lastMeasured(source: BlockSource, work: BlockWork): number {
+  for (let block = source.blocks - 1; block >= 0; block--)
+    if (source.stageSlots.flat().some((slot) => work.needsStatistics(block, slot))) return block;
+  return -1;
 }
 
 /** Every linear of the block sees the full-precision stream (the paper's way): one pass measures all of them. */
@@ -133,15 +141,16 @@ async function fullPrecisionBlock(
   stream: Stream,
   block: number,
   weights: BlockWeights,
+  last: number,
 ): Promise<void> {
   const { engine, windows, signal } = options;
   const stages = source.stages(block, weights);
   const needed = stages.map((stage) => stage.slots.some((slot) => work.needsStatistics(block, slot)));
-  const isLast = block === source.blocks - 1;
+  const isLast = block === last;
   const measured = stages.map((stage, index) =>
     needed[index] ? createStatistics(engine, inputColumns(weights, stage), false) : undefined,
   );
-  if (needed.some(Boolean) || !isLast) {
+  if (block <= last) {
     for (let window = 0; window < windows; window++) {
       await breathe(signal);
       await engine.scope(async () => {

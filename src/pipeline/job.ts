@@ -16,6 +16,7 @@ import { needsCalibration } from "./methods.js";
 import { type PlannedLinear, planModel } from "./plan.js";
 import { quantizeBlocks } from "./quantize.js";
 import { activationsOf, DEFAULT_RECIPE, type Recipe, type RecipeInput, resolveRecipe } from "./recipe.js";
+import type { JobShare } from "./share.js";
 
 export interface QuantizeOptions {
   engine: Engine;
@@ -36,6 +37,8 @@ export interface QuantizeOptions {
   /** Bytes that the activations of a training step may take; beyond it they are computed again. Default: no bound. */
   trainingMemory?: number;
   createSpill?: () => Promise<SpillFile>;
+  /** Other runs of the same job over the same journal, on other devices. Default: this run does all of it. */
+  share?: JobShare;
   onEvent?: OnEvent;
   signal?: AbortSignal;
 }
@@ -97,66 +100,70 @@ export async function quantize(
   options: QuantizeOptions,
 ): Promise<QuantizeResult> {
   const startedAt = performance.now();
-  const { engine, output, journal = memoryJournal() } = options;
+  const { output, onEvent } = options;
   try {
-    if (model.format !== "plain") {
-      throw usageError(
-        `${model.folder.name} is quantized already (${model.format})`,
-        "start from the full-precision checkpoint",
-      );
-    }
-    const recipe = fitRecipe(input, model.model, options.calibration?.length);
-    const planned = planOf(model.model, recipe, options.format);
-    if (planned.every(({ plan }) => plan.method === "keep")) {
-      throw usageError("the recipe keeps every linear as it is", "remove a `keep` from its overrides");
-    }
-    const windows = planned.some(({ plan }) => needsCalibration(plan)) ? calibrationWindows(recipe, options) : [];
-    const source = modelBlocks(engine, model.model, model.weights, windows);
-    try {
-      const outcome = await quantizeBlocks({
-        engine,
-        modelName: model.folder.name,
-        modelIdentity: await modelIdentity(model),
-        source,
-        model: model.model,
-        planned,
-        recipe,
-        windows,
-        journal,
-        format: options.format,
-        resume: options.resume ?? false,
-        activationMemory: options.activationMemory,
-        trainingMemory: options.trainingMemory,
-        createSpill: options.createSpill,
-        onEvent: options.onEvent,
-        signal: options.signal,
-      });
-      const written = await write(model, recipe, planned, outcome, options);
-      const seconds = (performance.now() - startedAt) / 1000;
-      const { bitsPerWeight, meanProxyError, linears } = outcome;
-      options.onEvent?.({ type: "done", linears: linears.length, bitsPerWeight, seconds, meanProxyError });
-      return {
-        format: written.format,
-        formatReason: written.reason,
-        bitsPerWeight,
-        meanProxyError,
-        tensorBytes: written.tensorBytes,
-        seconds,
-        linears,
-        recipe,
-        peakActivationBytes: outcome.peakActivationBytes,
-        spilledBytes: outcome.spilledBytes,
-      };
-    } finally {
-      source.close();
-    }
+    const { recipe, planned, outcome } = await quantizeLinears(model, input, options);
+    const written = await write(model, recipe, planned, outcome, options);
+    const seconds = (performance.now() - startedAt) / 1000;
+    const { bitsPerWeight, meanProxyError, linears, peakActivationBytes, spilledBytes } = outcome;
+    onEvent?.({ type: "done", linears: linears.length, bitsPerWeight, seconds, meanProxyError });
+    return {
+      format: written.format,
+      formatReason: written.reason,
+      bitsPerWeight,
+      meanProxyError,
+      tensorBytes: written.tensorBytes,
+      seconds,
+      linears,
+      recipe,
+      peakActivationBytes,
+      spilledBytes,
+    };
   } catch (error) {
     await output.discard();
     throw error;
   }
 }
 
-function calibrationWindows(recipe: Recipe, options: QuantizeOptions): Int32Array[] {
+/** The work of `quantize` before the writing: every linear, or those of a share, is in the journal afterwards. */
+export async function quantizeLinears(
+  model: CheckpointModel,
+  input: RecipeInput,
+  options: Omit<QuantizeOptions, "output" | "maxShardBytes">,
+): Promise<{ recipe: Recipe; planned: PlannedLinear[]; outcome: Outcome }> {
+  const { engine, journal = memoryJournal(), resume = false } = options;
+  if (model.format !== "plain") {
+    throw usageError(
+      `${model.folder.name} is quantized already (${model.format})`,
+      "start from the full-precision checkpoint",
+    );
+  }
+  const recipe = fitRecipe(input, model.model, options.calibration?.length);
+  const planned = planOf(model.model, recipe, options.format);
+  if (planned.every(({ plan }) => plan.method === "keep")) {
+    throw usageError("the recipe keeps every linear as it is", "remove a `keep` from its overrides");
+  }
+  const windows = planned.some(({ plan }) => needsCalibration(plan)) ? calibrationWindows(recipe, options) : [];
+  const source = modelBlocks(engine, model.model, model.weights, windows);
+  try {
+    const { format, activationMemory, trainingMemory, createSpill, share, onEvent, signal } = options;
+    const outcome = await quantizeBlocks({
+      ...{ engine, planned, recipe, windows, journal, resume, source },
+      ...{ format, activationMemory, trainingMemory, createSpill, share, onEvent, signal },
+      modelName: model.folder.name,
+      modelIdentity: await modelIdentity(model),
+      model: model.model,
+    });
+    return { recipe, planned, outcome };
+  } finally {
+    source.close();
+  }
+}
+
+function calibrationWindows(
+  recipe: Recipe,
+  options: Pick<QuantizeOptions, "calibration" | "calibrationName">,
+): Int32Array[] {
   if (!options.calibration)
     throw usageError(`${recipe.method} needs a calibration text`, "give one with --calibration");
   return drawWindows(options.calibration, {
@@ -218,8 +225,8 @@ async function write(
 
 const SAMPLE_BYTES = 4096;
 
-/** Hash of what a model is: its configuration, its tensor table and the beginning of every tensor. */
-async function modelIdentity(model: CheckpointModel): Promise<string> {
+/** Hash of what a model is, as a job's journal knows it: its configuration, its tensor table and the beginning of every tensor. */
+export async function modelIdentity(model: CheckpointModel): Promise<string> {
   const parts: (string | Uint8Array)[] = [JSON.stringify(model.config)];
   for (const name of model.tensors.names) {
     const info = model.tensors.info(name);

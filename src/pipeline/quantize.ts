@@ -16,6 +16,7 @@ import { type PlannedLinear, plannedFormat, planTotals } from "./plan.js";
 import { Progress } from "./progress.js";
 import { quantizeByTraining } from "./quantize-trained.js";
 import { activationsOf, type Recipe } from "./recipe.js";
+import { besideOthers, isMine, type JobShare } from "./share.js";
 import type { TrainingSource } from "./training.js";
 import { readUnit, type Unit, writeUnit } from "./units.js";
 
@@ -43,6 +44,8 @@ export interface QuantizeJob {
   /** Bytes that the activations of a training step may take; beyond it they are computed again. Default: no bound. */
   trainingMemory?: number;
   createSpill?: () => Promise<SpillFile>;
+  /** Default: this run does all of it. */
+  share?: JobShare;
   onEvent?: OnEvent;
   signal?: AbortSignal;
 }
@@ -98,9 +101,33 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
   const progress = new Progress(cost.total);
   let lastReport = Number.NEGATIVE_INFINITY;
   const done = new Map<string, LinearDone>();
-  const budget = new ActivationBudget(job.activationMemory ?? Number.POSITIVE_INFINITY, job.createSpill, (bytes) =>
-    emit({ type: "spill", bytes }),
+  const budget = new ActivationBudget(
+    job.activationMemory ?? Number.POSITIVE_INFINITY,
+    job.createSpill,
+    (bytes) => emit({ type: "spill", bytes }),
+    Math.floor(job.engine.roomBytes() / 2), // the other half is for the block at work
   );
+  const doneOf = (
+    { spec, block, plan }: PlannedLinear,
+    { record, metrics, seconds }: Omit<Unit, "name">,
+    resumed: boolean,
+  ) => {
+    const { rows, columns, name } = spec;
+    const bits = bitsPerWeight(record, recordLayout(format, recordShape(record), activations));
+    const { method } = plan;
+    return {
+      type: "linear",
+      block,
+      name,
+      method,
+      rows,
+      columns,
+      bitsPerWeight: bits,
+      seconds,
+      resumed,
+      ...metrics,
+    } as const;
+  };
   const run: JobRun = {
     ...job,
     emit,
@@ -115,26 +142,19 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
       const { fraction, elapsedSeconds, remainingSeconds } = progress;
       emit({ type: "progress", fraction, elapsedSeconds, remainingSeconds });
     },
-    finish({ spec, block, plan }, { record, metrics, seconds }, resumed) {
-      const { rows, columns, name } = spec;
-      const bits = bitsPerWeight(record, recordLayout(format, recordShape(record), activations));
-      const event: LinearDone = {
-        type: "linear",
-        block,
-        name,
-        method: plan.method,
-        rows,
-        columns,
-        bitsPerWeight: bits,
-        seconds,
-        resumed,
-        ...metrics,
-      };
-      done.set(name, event);
+    finish(linear, unit, resumed) {
+      const event = doneOf(linear, unit, resumed);
+      done.set(event.name, event);
       emit(event);
     },
   };
-  const vectors = isTrained(planned) ? await quantizeByTraining(run) : await quantizeByLinear(run);
+  const vectors = await besideOthers(run, () => (isTrained(planned) ? quantizeByTraining(run) : quantizeByLinear(run)));
+  if (job.share?.others) {
+    for (const linear of planned) {
+      const unit = done.has(linear.spec.name) ? undefined : await readUnit(journal, linear.spec.name);
+      if (unit) done.set(unit.name, doneOf(linear, unit, false)); // its event came when it was finished
+    }
+  }
 
   const linears = planned.flatMap(({ spec }) => done.get(spec.name) ?? []);
   const weighed = linears.reduce((sum, linear) => sum + linear.rows * linear.columns, 0);
@@ -162,14 +182,16 @@ async function quantizeByLinear(run: JobRun): Promise<ReadonlyMap<string, Float3
     {
       needsStatistics: (block, slot) => {
         const linear = bySlot.get(`${block}/${slot}`);
-        return linear !== undefined && needsStatistics(linear.plan) && !finished.has(linear.spec.name);
+        return (
+          linear !== undefined && needsStatistics(linear.plan) && !finished.has(linear.spec.name) && isMine(run, block)
+        );
       },
       quantizeStage: async (block, slots, weights, statistics) => {
         const decoded: Record<string, Float32Array> = {};
         for (const slot of slots) {
           await breathe(signal);
           const linear = bySlot.get(`${block}/${slot}`);
-          if (!linear) continue;
+          if (!linear || !isMine(run, block)) continue;
           const { name } = linear.spec;
           const { plan } = linear;
           if (plan.method === "keep") {

@@ -33,6 +33,8 @@ export async function withEngine<T>(
   const { engine, reason } = await createEngine(options.engine, {
     threads: options.threads,
     reproducible: options.reproducible,
+    device: options.device,
+    precision: options.precision,
   });
   try {
     context.terminal.note(

@@ -1,5 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
+import type { Precision } from "../../engine/engine.js";
 import { BitwrightError, usageError } from "../../errors.js";
+import { ENGINE_CHOICES, type EngineChoice } from "../engines.js";
 import { readJsonFile } from "../folder.js";
 
 // Options that several commands share, and the parsers of their values.
@@ -12,9 +14,11 @@ export interface CommonOptions {
 
 /** Options of the commands that compute. */
 export interface EngineOptions {
-  engine: "auto" | "wasm" | "blas" | "reference";
+  engine: EngineChoice;
   threads?: number;
   reproducible: boolean;
+  device?: number;
+  precision: Precision;
 }
 
 export function addCommonOptions(command: Command): Command {
@@ -30,9 +34,18 @@ export function addCommonOptions(command: Command): Command {
 export function addEngineOptions(command: Command): Command {
   return command
     .addOption(
-      new Option("--engine <name>", "what computes; auto takes BLAS where the machine has one, else WebAssembly")
-        .choices(["auto", "wasm", "blas", "reference"])
+      new Option(
+        "--engine <name>",
+        "what computes; auto takes an NVIDIA card (cuda), any other card (webgpu), a BLAS library, or else WebAssembly",
+      )
+        .choices(ENGINE_CHOICES)
         .default("auto"),
+    )
+    .option("--device <number>", "which card, as bitwright doctor counts them (default: 0)", wholeNumber(0, 1024))
+    .addOption(
+      new Option("--precision <type>", "of matrix products on a card: operands are rounded to it, sums are f32")
+        .choices(["f32", "tf32", "f16"])
+        .default("f32"),
     )
     .option("--threads <count>", "threads (default: one for each core)", wholeNumber(1, 256))
     .option("--reproducible", "only arithmetic that gives the same bits on every machine (slower)", false);

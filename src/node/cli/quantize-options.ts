@@ -35,6 +35,7 @@ interface JobOptions extends CommonOptions, EngineOptions {
   format?: CheckpointFormat;
   maxShardSize?: number;
   activationMemory?: number;
+  devices?: number[];
   recipeSchema?: boolean;
 }
 /** The words of a recipe that have an option of the same name. */
@@ -179,6 +180,13 @@ function addOmniquantOptions(command: Command): void {
     .option("--kv <bits>", "4, 8, or 16 for none: keys and values (default: as --activations)", oneOf(4, 8, 16));
 }
 
+/** "0,1": numbers of different cards. */
+function deviceList(text: string): number[] {
+  const devices = text.split(",").map(wholeNumber(0, 1024));
+  if (new Set(devices).size === devices.length) return devices;
+  throw new InvalidArgumentError("Expected different cards.");
+}
+
 function addJobOptions(command: Command): void {
   command
     .optionsGroup("Calibration:")
@@ -216,6 +224,7 @@ function addJobOptions(command: Command): void {
     )
     .option("--damping <share>", `of the Hessian's mean diagonal (default: ${D.damping})`, numberBetween(1e-6, 1))
     .optionsGroup("Job:")
+    .option("--devices <list>", "cards that do the job together, such as 0,1 (with --propagate full)", deviceList)
     .option("--resume", "go on with unfinished work of the same job", false)
     .option("--overwrite", "replace the output folder, drop unfinished work", false)
     .option("--dry-run", "print the bits, bytes, memory and time; touch nothing", false)

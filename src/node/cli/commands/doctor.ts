@@ -2,12 +2,16 @@ import { existsSync, readdirSync } from "node:fs";
 import { availableParallelism, cpus, totalmem } from "node:os";
 import { join } from "node:path";
 import { findBlas } from "../../../engine/blas/library.js";
+import { findCudaDriver, versionText } from "../../../engine/cuda/driver.js";
+import { openToolkitLibrary } from "../../../engine/cuda/libraries.js";
 import { hasRelaxedSimd } from "../../../engine/wasm/runtime.js";
+import { createWebgpuEngine } from "../../../engine/webgpu/engine.js";
 import { formatBytes } from "../../../report/format.js";
 import { createEngine, enableRelaxedSimd } from "../../engines.js";
 import { availableMemory } from "../../memory.js";
 import { packageFolder, packageVersion } from "../../package.js";
 import { BUNDLED_TEXTS } from "../../texts.js";
+import { nodeGpu } from "../../webgpu.js";
 import type { AddCommand, Handler } from "../command.js";
 import { addCommonOptions, type CommonOptions } from "../options.js";
 
@@ -20,7 +24,7 @@ export const addDoctor: AddCommand = (program, attach) => {
   const command = program
     .command("doctor")
     .summary("show what this machine offers and what is missing")
-    .description("Looks for engines, threads, a BLAS library and memory, and says what to do about what is missing.");
+    .description("Looks for engines, cards, threads, libraries and memory, and says what to do about what is missing.");
   addCommonOptions(command).addHelpText("after", EXAMPLES);
   attach(command, doctor);
 };
@@ -95,7 +99,54 @@ async function engines(): Promise<Finding[]> {
       ? { name: "engine blas", state: "ok", detail: blas.library.description }
       : { name: "engine blas", state: "missing", detail: blas.reason, remedy: blasRemedy(blas.reason) },
   );
-  return findings;
+  return [...findings, ...(await cuda()), await webgpu()];
+}
+
+/** The driver, its cards, and the two libraries of the toolkit that the engine loads. */
+async function cuda(): Promise<Finding[]> {
+  const found = await findCudaDriver();
+  if ("reason" in found) {
+    const remedy = /koffi/.test(found.reason) ? "npm install koffi" : "install NVIDIA's driver, if there is a card";
+    return [{ name: "engine cuda", state: "missing", detail: found.reason, remedy }];
+  }
+  const { driver } = found;
+  const findings: Finding[] = driver.cards().map(({ ordinal, name, capability, bytes }) => ({
+    name: `card ${ordinal}`,
+    state: "ok",
+    detail: `${name}, ${formatBytes(bytes)}, compute capability ${capability.join(".")}, driver for CUDA ${versionText(driver.version)}`,
+  }));
+  for (const which of ["nvrtc", "cublas"] as const) {
+    const library = openToolkitLibrary(driver.koffi, which);
+    findings.push(
+      "path" in library
+        ? { name: which, state: "ok", detail: library.path }
+        : { name: which, state: "missing", detail: library.reason, remedy: toolkitRemedy() },
+    );
+  }
+  const complete = findings.every(({ state }) => state === "ok");
+  const detail = complete ? "--engine cuda, --device NUMBER" : "the toolkit is not complete";
+  return [...findings, { name: "engine cuda", state: complete ? "ok" : "missing", detail }];
+}
+
+/** The one command that brings NVRTC and cuBLAS. */
+function toolkitRemedy(): string {
+  if (existsSync("/usr/bin/apt-get")) return "sudo apt-get install libcublas12 libnvrtc12 (or NVIDIA's cuda-toolkit)";
+  return "install NVIDIA's CUDA toolkit 12 or newer";
+}
+
+async function webgpu(): Promise<Finding> {
+  const name = "engine webgpu";
+  const dawn = await nodeGpu();
+  if ("reason" in dawn) return { name, state: "missing", detail: dawn.reason, remedy: "npm install webgpu" };
+  const made = await createWebgpuEngine({ gpu: dawn.gpu });
+  if ("reason" in made) {
+    const remedy = "install the card's Vulkan driver (on Debian and Ubuntu: sudo apt-get install mesa-vulkan-drivers)";
+    return { name, state: "missing", detail: made.reason, remedy };
+  }
+  const { engine, software } = made;
+  const { description } = engine;
+  await engine.close();
+  return { name, state: "ok", detail: software ? `${description}: runs on the processor, for checking` : description };
 }
 
 /** The one command that gives this machine a BLAS library. */

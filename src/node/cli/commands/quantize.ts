@@ -6,7 +6,8 @@ import type { PlannedLinear } from "../../../pipeline/plan.js";
 import { DEFAULT_RECIPE, recipeJsonSchema } from "../../../pipeline/recipe.js";
 import { formatBits, formatBytes, formatCount, formatSeconds, formatSmall } from "../../../report/format.js";
 import { tableOf } from "../../../report/table.js";
-import { estimate, type PreparedJob, prepareJob, runJob } from "../../quantize.js";
+import { sharedOut } from "../../devices.js";
+import { estimate, journalFolder, type PreparedJob, prepareJob, runJob } from "../../quantize.js";
 import { type AddCommand, type CommandContext, type Handler, withEngine } from "../command.js";
 import { addQuantizeOptions, type QuantizeOptions, readRecipe } from "../quantize-options.js";
 import { createQuantizeView, shortName } from "../quantize-view.js";
@@ -25,6 +26,8 @@ Examples:
     $ bitwright quantize original/ -o quantized/ --method omniquant --bits 3 --group 128 --format gptq_v2
   Weights and activations in 4 bits:
     $ bitwright quantize original/ -o quantized/ --method omniquant --bits 4 --group channel --activations 4
+  On two NVIDIA cards (each linear is measured on the full-precision model, so they need not wait for each other):
+    $ bitwright quantize original/ -o quantized/ --engine cuda --devices 0,1 --propagate full --asymmetric 0
   The neighbours, for comparison:
     $ bitwright quantize original/ -o gptq/ --method gptq --bits 3 --group 128 --act-order
     $ bitwright quantize original/ -o rtn/ --method rtn --bits 4 --group channel
@@ -64,7 +67,7 @@ const quantizeModel: Handler<QuantizeOptions> = async ([path], options, context)
   const input = await readRecipe(options, context.terminal);
   const job = await prepareJob(path, input, options.calibration, options.format);
   try {
-    await withEngine(options, context, (engine) =>
+    await withEngine({ ...options, device: options.devices?.[0] ?? options.device }, context, (engine) =>
       options.dryRun ? dryRun(path, job, options, engine, context) : run(path, job, options, engine, context),
     );
   } finally {
@@ -84,6 +87,7 @@ async function run(path: string, job: PreparedJob, options: QuantizeOptions, eng
     format: options.format,
     maxShardBytes: options.maxShardSize,
     activationMemory: options.activationMemory,
+    share: shareOf(path, job, options, engine, signal),
     onEvent: view.onEvent,
     signal,
   }).finally(() => view.stop());
@@ -108,6 +112,25 @@ async function run(path: string, job: PreparedJob, options: QuantizeOptions, eng
     `  ${format} format${expectsPublished && formatReason !== undefined ? ` (${formatReason})` : ""}, mean proxy error ${formatSmall(meanProxyError)}`,
   );
   terminal.note(`what it cost: bitwright eval ${output} --against ${path}`);
+}
+
+/** With several --devices: the other processes. */
+function shareOf(path: string, job: PreparedJob, options: QuantizeOptions, engine: Engine, signal: AbortSignal) {
+  const { devices = [], output = "", calibration, format, precision } = options;
+  if (devices.length < 2) return undefined;
+  const order = {
+    model: path,
+    recipe: job.recipe,
+    calibration,
+    format,
+    journal: journalFolder(output),
+    engine: engine.name,
+  };
+  return sharedOut(
+    order,
+    devices.map((device) => ({ device, precision })),
+    signal,
+  );
 }
 
 function noteCalibration({ calibration, recipe }: PreparedJob, terminal: CommandContext["terminal"]): void {

@@ -1,0 +1,60 @@
+import { usageError } from "../errors.js";
+import type { LinearDone } from "./events.js";
+import { isTrained, needsStatistics } from "./methods.js";
+import type { PlannedLinear } from "./plan.js";
+import type { JobRun } from "./quantize.js";
+import type { Recipe } from "./recipe.js";
+
+// One job on several devices: each has a run of its own, which passes the calibration text through the whole model and
+// quantizes the linears of its blocks; what is finished meets in one journal. Only where a block does not see what the
+// quantized blocks before it produce: VPTQ's paper measures that way (arXiv 2409.17066, section 3).
+
+/** The part that one run takes. */
+export interface JobShare {
+  /** Blocks whose linears this run quantizes. */
+  isMine(block: number): boolean;
+  /**
+   * Starts the other runs, once the journal is open, and resolves when their linears are in it; `onLinear` gets each as it is
+   * done. Absent in the other runs.
+   */
+  others?(onLinear: (done: LinearDone) => void): Promise<void>;
+  /** Stops them: this run has failed. `others` then rejects. */
+  cancel?(): void;
+}
+
+/** The share of run `index` of `count`: every count-th block. */
+export const shareOf = (index: number, count: number): JobShare => ({ isMine: (block) => block % count === index });
+
+export const isMine = ({ share }: Pick<JobRun, "share">, block: number): boolean => share?.isMine(block) ?? true;
+
+/** Throws "usage" where blocks depend on those before them. */
+export function requireIndependent(planned: readonly PlannedLinear[], { method, propagate }: Recipe): void {
+  const trained = isTrained([...planned]);
+  if (!trained && (propagate === "full" || !planned.some(({ plan }) => needsStatistics(plan)))) return;
+  throw usageError(
+    `${method} on several devices: here each block sees what the quantized blocks before it produce`,
+    trained ? "name one device" : "measure on the full-precision model with --propagate full, or name one device",
+  );
+}
+
+/** Does this run's own share beside the others. Rejects with the first failure, when all of them have come to their end. */
+export async function besideOthers<T>(run: JobRun, own: () => Promise<T>): Promise<T> {
+  const { share } = run;
+  if (!share) return own();
+  requireIndependent(run.planned, run.recipe);
+  const operations = new Map(run.planned.map((linear) => [linear.spec.name, linear.operations]));
+  const others = share.others?.((done) => {
+    run.emit(done);
+    run.advance(operations.get(done.name) ?? 0);
+  });
+  const [mine, theirs] = await Promise.allSettled([
+    own().catch((error: unknown) => {
+      share.cancel?.();
+      throw error;
+    }),
+    others,
+  ]);
+  if (mine.status === "rejected") throw mine.reason;
+  if (theirs.status === "rejected") throw theirs.reason;
+  return mine.value;
+}
