@@ -20,7 +20,7 @@ const ORDER = [
   "node",
 ];
 const BASE_FILES = new Set(["errors.ts", "random.ts", "hash.ts", "turns.ts"]);
-const MAY_IMPORT_NODE = [/^node\//, /^engine\/blas\//];
+const MAY_IMPORT_NODE = [/^node\//, /^engine\/blas\//, /^engine\/cuda\//];
 const IMPORT =
   /(?:import|export)\s[^;]*?from\s*["']([^"']+)["']|import\s*\(\s*["']([^"']+)["']\s*\)|import\s+["']([^"']+)["']/g;
 

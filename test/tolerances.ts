@@ -20,7 +20,13 @@ export const ADD_INTO: Tolerance = { absolute: 2 ** -21 };
 export const SILU: Tolerance = { relative: 2e-6, absolute: 1e-30 };
 /** f32 sums of up to 300 products in any order, where the reference has f64; the absolute part for sums that cancel. */
 export const MATMUL: Tolerance = { ofLargest: 3e-6, absolute: 1e-6 };
-/** The same sums over up to 300 tokens. */
+/** The same over up to 1200. */
+export const DEEP_MATMUL: Tolerance = { ofLargest: 6e-6 };
+/** Factors rounded to f16 (2^-12 of each at most, in the mean less) and f32 sums of some hundred products. */
+export const HALF_MATMUL: Tolerance = { ofLargest: 5e-4 };
+/** A sum and a rounding for each bit of an index, up to 19 of them. */
+export const HADAMARD: Tolerance = { ofLargest: 4e-7 };
+/** f32 sums over up to 300 tokens. */
 export const GRAM: Tolerance = { ofLargest: 3e-6 };
 /** f64 sums in another order. */
 export const DOT: Tolerance = { relative: 1e-12, absolute: 1e-9 };
@@ -56,6 +62,8 @@ export const ACTIVATION: Tolerance = { relative: 2e-6, absolute: 5e-7 };
 export const LAYER_NORM: Tolerance = { ofLargest: 2e-6 };
 /** f32 sums over rows and, of a weight, over up to a thousand of them; the absolute part for sums that cancel. */
 export const NORM_GRAD: Tolerance = { ofLargest: 5e-6, absolute: 1e-6 };
+/** The same of rows so large or small that an absolute part would hide all. */
+export const NORM_MAGNITUDE: Tolerance = { ofLargest: 5e-6 };
 /** As ATTENTION, with a difference of products of f32 sums in between, and the result rounded to f32. */
 export const ATTENTION_GRAD: Tolerance = { ofLargest: 1e-5, absolute: 2e-6 };
 /** One step in f32: some roundings of the parameter, and of moments near its size. */
@@ -110,3 +118,6 @@ export const TRAINING_GOLDEN = 3e-5;
 export const EIGHT_BITS = 1e-2;
 /** Statistics of a stream that waited as f16 between stages, of the largest entry. */
 export const F16_STREAM = 2e-3;
+
+/** Share of a linear's weights that another f32 engine may round to the other neighbour of a near tie. */
+export const MOVED_CODES = 1e-3;

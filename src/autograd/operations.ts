@@ -1,3 +1,4 @@
+import { compositeOperations } from "../engine/composite.js";
 import type { AffineGrid, Engine, MatmulOptions } from "../engine/engine.js";
 import { usageError } from "../errors.js";
 import { type DType, type F32, sizeOf, type Tensor } from "../tensor/index.js";
@@ -28,7 +29,18 @@ type Method = (...args: unknown[]) => unknown;
 const isMethod = (value: unknown): value is Method => typeof value === "function";
 
 /** Operations that move no numbers, or whose results are only looked at. */
-const FREE = new Set(["scope", "keep", "read", "dot", "allFinite", "argmax", "close", "liveBytes", "peakBytes"]);
+const FREE = new Set([
+  "scope",
+  "keep",
+  "read",
+  "dot",
+  "allFinite",
+  "argmax",
+  "close",
+  "liveBytes",
+  "peakBytes",
+  "roomBytes",
+]);
 
 function guarded(tape: Tape, name: string, method: Method): Method {
   if (FREE.has(name)) return method.bind(tape.base);
@@ -126,7 +138,7 @@ function layout(tape: Tape): Operations<"view" | "copy" | "cast" | "transpose" |
   };
 }
 
-function decoder(tape: Tape): Operations<"matmul" | "rmsNorm" | "layerNorm" | "rope" | "attention"> {
+function decoder(tape: Tape): Operations<"matmul" | "hadamard" | "rmsNorm" | "layerNorm" | "rope" | "attention"> {
   const { base } = tape;
   return {
     matmul(a, b, options: MatmulOptions = {}) {
@@ -148,16 +160,22 @@ function decoder(tape: Tape): Operations<"matmul" | "rmsNorm" | "layerNorm" | "r
             : base.matmul(x, g, { transposeA: !transposeA, alpha }),
       ]);
     },
-    rmsNorm: (x, weight, epsilon) =>
-      tape.record(base.rmsNorm(x, weight, epsilon), [x, weight], [x, weight], (g, [a, w]) => {
-        const grads = base.rmsNormGrad(a, w, epsilon, g);
+    /** Symmetric. */
+    hadamard: (x) => tape.record(base.hadamard(x), [x], [], (g) => [base.hadamard(g)]),
+    rmsNorm(x, weight, epsilon) {
+      const wanted = { weight: tape.isWatched(weight) };
+      return tape.record(base.rmsNorm(x, weight, epsilon), [x, weight], [x, weight], (g, [a, w]) => {
+        const grads = base.rmsNormGrad(a, w, epsilon, g, wanted);
         return [grads.x, grads.weight];
-      }),
-    layerNorm: (x, weight, bias, epsilon) =>
-      tape.record(base.layerNorm(x, weight, bias, epsilon), [x, weight, bias], [x, weight], (g, [a, w]) => {
-        const grads = base.layerNormGrad(a, w, epsilon, g);
+      });
+    },
+    layerNorm(x, weight, bias, epsilon) {
+      const wanted = { weight: tape.isWatched(weight) || tape.isWatched(bias) };
+      return tape.record(base.layerNorm(x, weight, bias, epsilon), [x, weight, bias], [x, weight], (g, [a, w]) => {
+        const grads = base.layerNormGrad(a, w, epsilon, g, wanted);
         return [grads.x, grads.weight, grads.bias];
-      }),
+      });
+    },
     /** A rotation: the transpose turns back. */
     rope: (x, cos, sin, start) =>
       tape.record(base.rope(x, cos, sin, start), [x], [cos, sin], (g, [c, s]) => [
@@ -174,29 +192,45 @@ function decoder(tape: Tape): Operations<"matmul" | "rmsNorm" | "layerNorm" | "r
   };
 }
 
-function grids(tape: Tape): Operations<"clippedGrid" | "fakeQuantize" | "fakeQuantizeRows"> {
+function grids(tape: Tape): Operations<"clippedGrid" | "fakeQuantize" | "clippedFakeQuantize" | "fakeQuantizeRows"> {
   const { base } = tape;
   return {
     clippedGrid(weights, clipping, options): AffineGrid {
       const { scale, zero } = base.clippedGrid(weights, clipping, options);
       const saved = clipping ? [weights, clipping.upper, clipping.lower] : [weights];
+      const wanted = { weights: tape.isWatched(weights) };
       tape.record(scale, [weights, clipping?.upper, clipping?.lower], saved, (g, [w, upper, lower]) => {
-        const grads = base.clippedGridGrad(w, upper && lower ? { upper, lower } : undefined, g, options);
+        const grads = base.clippedGridGrad(w, upper && lower ? { upper, lower } : undefined, g, options, wanted);
         return [grads.weights, grads.upper, grads.lower];
       });
       return { scale, zero };
     },
     fakeQuantize(weights, grid, options) {
       const { scale, zero } = grid;
+      const wanted = { weights: tape.isWatched(weights) };
       return tape.record(
         base.fakeQuantize(weights, grid, options),
         [weights, scale, zero],
         [weights, scale, zero],
         (g, [w, s, z]) => {
-          const grads = base.fakeQuantizeGrad(w, { scale: s, zero: z }, g, options);
+          const grads = base.fakeQuantizeGrad(w, { scale: s, zero: z }, g, options, wanted);
           return [grads.weights, grads.scale, grads.zero];
         },
       );
+    },
+    clippedFakeQuantize(weights, factors, clipping, options) {
+      // the fused rule takes the weights for constants
+      if (tape.isWatched(weights))
+        return compositeOperations(tape.engine).clippedFakeQuantize(weights, factors, clipping, options);
+      const inputs = [factors.rows, factors.columns, clipping?.upper, clipping?.lower];
+      const given = inputs.filter((input) => input !== undefined);
+      const output = base.clippedFakeQuantize(weights, factors, clipping, options);
+      return tape.record(output, inputs, [weights, ...given], (g, [w, ...saved]) => {
+        const [rows, columns, upper, lower] = inputs.map((input) => input && saved[given.indexOf(input)]);
+        const logits = upper && lower ? { upper, lower } : undefined;
+        const grads = base.clippedFakeQuantizeGrad(w, { rows, columns }, logits, g, options);
+        return [grads.rows, grads.columns, grads.upper, grads.lower];
+      });
     },
     fakeQuantizeRows: (x, bits, symmetric) =>
       tape.record(base.fakeQuantizeRows(x, bits, symmetric), [x], [x], (g, [a]) => [

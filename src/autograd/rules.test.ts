@@ -102,6 +102,19 @@ const RULES: Rule[] = [
     plain: ([a]) => Float64Array.from([2, 0, 2, 1].flatMap((row) => [a[2 * row], a[2 * row + 1]])),
   },
   {
+    name: "hadamard",
+    shapes: [[3, 4]],
+    run: (engine, [a]) => engine.hadamard(a),
+    plain: ([a]) =>
+      product(
+        a,
+        Float64Array.of(1, 1, 1, 1, 1, -1, 1, -1, 1, 1, -1, -1, 1, -1, -1, 1).map((x) => x / 2),
+        3,
+        4,
+        4,
+      ),
+  },
+  {
     name: "rmsNorm",
     shapes: [[3, 4], [4]],
     run: (engine, [x, w]) => engine.rmsNorm(x, w, 1e-5),

@@ -6,13 +6,17 @@ import type { DType, F32, HostArray, I32, Tensor } from "../tensor/index.js";
 // - Operations return new dense tensors in the current scope unless they say "in place". Inputs are never changed otherwise.
 // - Shapes that do not fit throw a BitwrightError of kind "usage" that names the operation, what was expected and what came.
 // - Every operation is specified by the plain loop of the same name in `reference/` and by a case in `test/conformance`.
+// - Elements that an operation refuses (an index outside) are an error at the call or at the next promise: a device finds them later.
 // - Empty extents (0) are legal everywhere and give empty results.
 // - A result does not depend on the number of threads.
 //
 // Shape letters: B batch, T tokens, S key positions, D width, H heads, K key-value heads, d head size, V vocabulary,
 // O output rows, I input columns, P padded output rows, G groups, v vector length, C codewords, N any square side.
 
-export type EngineName = "reference" | "wasm" | "blas";
+export type EngineName = "reference" | "wasm" | "blas" | "cuda" | "webgpu";
+
+/** Arithmetic of matrix products: f32, or f32 operands rounded to tf32 (11 bits) or f16, with sums in f32. */
+export type Precision = "f32" | "tf32" | "f16";
 
 export interface MatmulOptions {
   /** Use a transposed: a is [k, m] instead of [m, k]. */
@@ -23,6 +27,8 @@ export interface MatmulOptions {
   alpha?: number;
   /** Adds the product to this [m, n] tensor in place and returns it. */
   accumulate?: F32;
+  /** Takes f32 whatever the engine's precision: what decides codes needs it. Default false. */
+  exact?: boolean;
 }
 
 export interface AttentionOptions {
@@ -106,6 +112,12 @@ export interface ClippingLogits {
   lower: F32;
 }
 
+/** What rows [O] and columns [I] of weights are multiplied by: the columns first, each product rounded to f32. */
+export interface WeightFactors {
+  rows?: F32;
+  columns?: F32;
+}
+
 export interface AdamwOptions {
   /** Learning rate. */
   rate: number;
@@ -123,6 +135,8 @@ export interface Engine {
   /** One line for people: threads, instruction set, library. */
   readonly description: string;
   readonly threads: number;
+  /** Of `matmul`; everything else is f32. */
+  readonly precision: Precision;
   /** Names what decides the last bits of results ("reference", "wasm", "wasm-relaxed", "blas OpenBLAS 0.3.21"): resumed work must match it. */
   readonly arithmetic: string;
 
@@ -147,6 +161,8 @@ export interface Engine {
   cast<D extends DType>(tensor: Tensor, dtype: D): Tensor<D>;
   scope<T>(body: () => T): T;
   keep<T extends Tensor>(tensor: T): T;
+  /** Bytes of the engine's own memory beyond those in use, where that is not the host's; 0 where it is. */
+  roomBytes(): number;
   /** Bytes of all buffers not yet freed. */
   liveBytes(): number;
   peakBytes(): number;
@@ -195,10 +211,17 @@ export interface Engine {
   // ---- matrices
   /** op(a) [m, k] times op(b) [k, n] -> [m, n]; f32 accumulation. With rank 3, a product for each leading index. */
   matmul(a: F32, b: F32, options?: MatmulOptions): F32;
+  /** True when, since the last call, a finite operand of a product was too large for the engine's precision. */
+  overflowed(): Promise<boolean>;
   /**
    * accumulator [N, N] += x^T diag(weights) x for x [T, N], weights [T]; in place, f32, both triangles filled, exactly symmetric.
    */
   gram(accumulator: F32, x: F32, weights?: F32): void;
+  /**
+   * [.., n], n a power of two: each row times H_n / sqrt(n), H_2n = [[H_n, H_n], [H_n, -H_n]] (Sylvester), which is its own
+   * inverse and transpose.
+   */
+  hadamard(x: F32): F32;
   /** Diagonal of [N, N] -> [N]. */
   diagonal(a: F32): F32;
   /** a [N, N] += value on the diagonal, in place. */
@@ -231,13 +254,21 @@ export interface Engine {
   /** sum p (log p - log q) per row, p = softmax(reference), q = softmax(logits): [T, V] both -> [T], never below 0. */
   klDivergence(reference: F32, logits: F32): F32;
 
-  // ---- vector-Jacobian products: `grad` has the shape of the operation's result; the results are gradients of its inputs
+  // ---- vector-Jacobian products: `grad` has the shape of the operation's result; the results are gradients of its inputs.
+  // `wanted` is false for a gradient that costs a pass over large tensors and that nobody wants: it is left out of the result.
   siluMultiplyGrad(gate: F32, up: F32, grad: F32): { gate: F32; up: F32 };
   /** grad where a > 0, else 0. */
   reluGrad(a: F32, grad: F32): F32;
   geluGrad(a: F32, grad: F32): F32;
-  rmsNormGrad(x: F32, weight: F32, epsilon: number, grad: F32): { x: F32; weight: F32 };
-  layerNormGrad(x: F32, weight: F32, epsilon: number, grad: F32): { x: F32; weight: F32; bias: F32 };
+  rmsNormGrad(x: F32, weight: F32, epsilon: number, grad: F32, wanted?: { weight?: boolean }): { x: F32; weight?: F32 };
+  /** `weight` wanted or not goes for the bias, too. */
+  layerNormGrad(
+    x: F32,
+    weight: F32,
+    epsilon: number,
+    grad: F32,
+    wanted?: { weight?: boolean },
+  ): { x: F32; weight?: F32; bias?: F32 };
   /**
    * Of `attention` with q, k and v of the same tokens (S = T, no keyLength); `output` is its result. Never holds all T x T
    * scores of all heads. The slopes are constants.
@@ -263,7 +294,8 @@ export interface Engine {
     clipping: ClippingLogits | undefined,
     scaleGrad: F32,
     options: GroupGridOptions,
-  ): { weights: F32; upper: F32; lower: F32 };
+    wanted?: { weights?: boolean },
+  ): { weights?: F32; upper: F32; lower: F32 };
   /**
    * (q - z') h with q = clamp(round(w / h) + z', 0, K), z' = clamp(round(z), 0, K), ties to even; [O, I], scale and zero [O, G].
    */
@@ -277,7 +309,26 @@ export interface Engine {
     grid: AffineGrid,
     grad: F32,
     options: GroupGridOptions,
-  ): { weights: F32; scale: F32; zero: F32 };
+    wanted?: { weights?: boolean },
+  ): { weights?: F32; scale: F32; zero: F32 };
+  /**
+   * `fakeQuantize` of V = diag(rows) (W diag(columns)) on its own `clippedGrid`, with the roundings of `multiply`, `scaleRows` and
+   * these two: training's way from weights to what a linear multiplies by, in as few passes over them as an engine can.
+   */
+  clippedFakeQuantize(
+    weights: F32,
+    factors: WeightFactors,
+    clipping: ClippingLogits | undefined,
+    options: GroupGridOptions,
+  ): F32;
+  /** Of `clippedFakeQuantize`, for the factors and the logits that are given; the weights are constants. */
+  clippedFakeQuantizeGrad(
+    weights: F32,
+    factors: WeightFactors,
+    clipping: ClippingLogits | undefined,
+    grad: F32,
+    options: GroupGridOptions,
+  ): { rows?: F32; columns?: F32; upper?: F32; lower?: F32 };
   /** The codes q of `fakeQuantize`, u8 [O, I]. */
   affineCodes(weights: F32, grid: AffineGrid, options: GroupGridOptions): Tensor<"u8">;
   /**

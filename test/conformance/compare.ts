@@ -9,9 +9,11 @@ const isNaN16 = (dtype: string, bits: number): boolean =>
 const same = (dtype: string, a: number, b: number): boolean =>
   a === b || (Number.isNaN(a) && Number.isNaN(b)) || (isNaN16(dtype, a) && isNaN16(dtype, b));
 
+/** Of the finite ones: an infinite element must not make all others free. */
 function largest(data: ArrayLike<number>): number {
   let value = 0;
-  for (let i = 0; i < data.length; i++) if (Math.abs(data[i]) > value) value = Math.abs(data[i]);
+  for (let i = 0; i < data.length; i++)
+    if (Number.isFinite(data[i]) && Math.abs(data[i]) > value) value = Math.abs(data[i]);
   return value;
 }
 

@@ -7,8 +7,11 @@ import { castCases } from "./cases/cast.js";
 import { codebookCases } from "./cases/codebook.js";
 import { decoderCases } from "./cases/decoder.js";
 import { elementwiseCases } from "./cases/elementwise.js";
+import { fusedGridCases } from "./cases/fusedgrid.js";
 import { gradientCases } from "./cases/gradients.js";
 import { gridCases } from "./cases/grid.js";
+import { hadamardCases } from "./cases/hadamard.js";
+import { magnitudeCases } from "./cases/magnitudes.js";
 import { matrixCases } from "./cases/matrices.js";
 import { sweepCases } from "./cases/sweeps.js";
 import { expectOutputs } from "./compare.js";
@@ -22,12 +25,15 @@ export const ALL_CASES: readonly Case[] = [
   ...castCases,
   ...elementwiseCases,
   ...matrixCases,
+  ...hadamardCases,
   ...decoderCases,
   ...codebookCases,
   ...sweepCases,
   ...affineCases,
   ...gridCases,
+  ...fusedGridCases,
   ...gradientCases,
+  ...magnitudeCases,
 ];
 
 /** Calls `run` with the cases of one operation after the other. */

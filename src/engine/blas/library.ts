@@ -1,10 +1,6 @@
 import { env, platform } from "node:process";
+import { firstLine, type Koffi, type Library, loadKoffi } from "../koffi.js";
 import type { Product, ProductLibrary } from "../wasm/product.js";
-
-/** What we use of koffi. Written down here because koffi is optional: the build must not need it. */
-interface Koffi {
-  load(path: string): { func(prototype: string): (...args: unknown[]) => unknown };
-}
 
 export interface BlasLibrary extends ProductLibrary {
   readonly name: "blas";
@@ -49,13 +45,9 @@ const FEW_MULTIPLICATIONS = 2 ** 15;
  * says in a line why there is none.
  */
 export async function findBlas(threads: number): Promise<{ library: BlasLibrary } | { reason: string }> {
-  let koffi: Koffi;
-  try {
-    const name = "koffi"; // not a literal: the type checker and bundlers shall not look for it
-    koffi = ((await import(name)) as { default: Koffi }).default;
-  } catch (error) {
-    return { reason: `the optional package koffi is not there (${firstLine(error)}); npm install koffi` };
-  }
+  const loaded = await loadKoffi();
+  if ("reason" in loaded) return loaded;
+  const { koffi } = loaded;
   // OpenBLAS's threads spin for 2^26 cycles after each product unless told otherwise, and our own threads want those cores:
   // a step of a decoder layer took 4 % longer, its elementwise parts up to 1.9 times as long
   env.OPENBLAS_THREAD_TIMEOUT ??= "16";
@@ -76,8 +68,6 @@ export async function findBlas(threads: number): Promise<{ library: BlasLibrary 
     reason: `no BLAS library found (${candidates.join(", ") || platform}); ${advice}, or name one in BITWRIGHT_BLAS`,
   };
 }
-
-const firstLine = (error: unknown): string => (error instanceof Error ? error.message : String(error)).split("\n")[0];
 
 function open(koffi: Koffi, path: string, threads: number): BlasLibrary {
   const handle = koffi.load(path);
@@ -114,7 +104,7 @@ function open(koffi: Koffi, path: string, threads: number): BlasLibrary {
 }
 
 /** Sets the library's own thread count; returns its name and version. */
-function settle(handle: ReturnType<Koffi["load"]>, threads: number, path: string): string {
+function settle(handle: Library, threads: number, path: string): string {
   const optional = (prototype: string) => {
     try {
       return handle.func(prototype);

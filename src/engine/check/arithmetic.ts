@@ -136,6 +136,14 @@ export function checkGram(accumulator: Tensor, x: Tensor, weights?: Tensor): { r
   return { rows, columns };
 }
 
+/** [.., n], n a power of two (or 0). */
+export function checkHadamard(x: Tensor): { rows: number; width: number } {
+  const width = x.shape.at(-1);
+  if (!isF32(x) || width === undefined || 2 ** Math.round(Math.log2(width)) !== width)
+    throw misfit("hadamard", "f32 [.., n], n a power of two", x);
+  return { rows: sizeOf(x.shape.slice(0, -1)), width };
+}
+
 /** [N, N] -> N. */
 export function checkSquare(operation: string, a: Tensor): number {
   if (!isF32(a) || a.shape.length !== 2 || a.shape[0] !== a.shape[1]) throw misfit(operation, "f32 [N, N]", a);

@@ -1,6 +1,6 @@
 import { usageError } from "../../errors.js";
 import { sameShape, type Tensor } from "../../tensor/index.js";
-import type { AffineGrid, ClippingLogits, GroupGridOptions } from "../engine.js";
+import type { AffineGrid, ClippingLogits, GroupGridOptions, WeightFactors } from "../engine.js";
 import { isF32, misfit } from "./basis.js";
 
 // Training of affine grids: weights [O, I], a grid [O, G], groups of consecutive columns.
@@ -55,6 +55,25 @@ export function checkFakeQuantize(
 ): GroupExtents {
   const extents = checkGroups(operation, weights, options);
   checkPair(operation, "a grid of scale and zero", extents, scale, zero);
+  if (grad && !(isF32(grad) && sameShape(grad.shape, weights.shape)))
+    throw misfit(operation, "a gradient f32 in the shape of the weights", weights, grad);
+  return extents;
+}
+
+/** weights [O, I], factors [O] and [I], logits [O, G], each where given; the gradient, for `clippedFakeQuantizeGrad`, [O, I]. */
+export function checkClippedFakeQuantize(
+  operation: string,
+  weights: Tensor,
+  { rows, columns }: WeightFactors,
+  clipping: ClippingLogits | undefined,
+  options: GroupGridOptions,
+  grad?: Tensor,
+): GroupExtents {
+  const extents = checkClippedGrid(operation, weights, clipping, options);
+  const fits = (factor: Tensor | undefined, size: number) =>
+    !factor || (isF32(factor) && sameShape(factor.shape, [size]));
+  if (!fits(rows, extents.rows) || !fits(columns, extents.columns))
+    throw misfit(operation, `factors f32 [${extents.rows}] of rows and [${extents.columns}] of columns`, rows, columns);
   if (grad && !(isF32(grad) && sameShape(grad.shape, weights.shape)))
     throw misfit(operation, "a gradient f32 in the shape of the weights", weights, grad);
   return extents;

@@ -1,3 +1,4 @@
+import { compositeOperations } from "../composite.js";
 import type { Engine } from "../engine.js";
 import { EngineMemory, type MemoryBlock } from "../memory.js";
 import { affineOperations } from "./affine.js";
@@ -9,6 +10,7 @@ import { elementwiseOperations } from "./elementwise.js";
 import { factorOperations } from "./factor.js";
 import { attentionGradOperations, elementwiseGradOperations, normGradOperations } from "./gradients.js";
 import { gridOperations } from "./grid.js";
+import { hadamardOperations } from "./hadamard.js";
 import { layoutOperations } from "./layout.js";
 import { lossOperations } from "./loss.js";
 import { matrixOperations } from "./matrices.js";
@@ -29,15 +31,22 @@ class ReferenceMemory extends EngineMemory {
  */
 export function createReferenceEngine(): Engine {
   const memory = new ReferenceMemory();
-  return Object.assign(
+  const engine = Object.assign(
     memory,
-    { name: "reference", description: "plain loops, one thread", threads: 1, arithmetic: "reference" } as const,
+    {
+      name: "reference",
+      description: "plain loops, one thread",
+      threads: 1,
+      precision: "f32",
+      arithmetic: "reference",
+    } as const,
     castOperations(memory),
     elementwiseOperations(memory),
     layoutOperations(memory),
     reductionOperations(memory),
     matrixOperations(memory),
     factorOperations(memory),
+    hadamardOperations(memory),
     normOperations(memory),
     attentionOperations(memory),
     lossOperations(memory),
@@ -52,4 +61,5 @@ export function createReferenceEngine(): Engine {
     gridOperations(memory),
     rowGridOperations(memory),
   );
+  return Object.assign(engine, compositeOperations(engine));
 }

@@ -120,7 +120,7 @@ describe("gradients are those of finite differences", () => {
         const size = Math.sqrt(meanOf(row.map((value) => value * value)) + 0.1);
         return row.map((value, i) => (value / size) * factor[i]);
       });
-    await check([x, weight], operation, inputs, gradNumbers);
+    await check([x, weight as F32], operation, inputs, gradNumbers);
   });
 
   it("layerNormGrad", async () => {
@@ -132,7 +132,7 @@ describe("gradients are those of finite differences", () => {
         const size = Math.sqrt(meanOf(row.map((value) => (value - mean) ** 2)) + 0.1);
         return row.map((value, i) => ((value - mean) / size) * factor[i] + shift[i]);
       });
-    await check([x, weight, bias], operation, inputs, gradNumbers);
+    await check([x, weight as F32, bias as F32], operation, inputs, gradNumbers);
   });
 
   const plans: Attending[] = [

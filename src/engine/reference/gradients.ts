@@ -37,7 +37,7 @@ export function elementwiseGradOperations(memory: EngineMemory): Elementwise {
 }
 
 export const normGradOperations = (memory: EngineMemory): Pick<Engine, "rmsNormGrad" | "layerNormGrad"> => ({
-  rmsNormGrad(x, weight, epsilon, grad) {
+  rmsNormGrad(x, weight, epsilon, grad, wanted) {
     const { rows, width } = checkNormGrad("rmsNormGrad", x, weight, grad);
     const [source, factor, given] = [memory.host(x), memory.host(weight), memory.host(grad)];
     const ofX = memory.empty(x.shape);
@@ -58,12 +58,13 @@ export const normGradOperations = (memory: EngineMemory): Pick<Engine, "rmsNormG
         sums[i] += (given[at + i] * source[at + i]) / size;
       }
     }
+    if (wanted?.weight === false) return { x: ofX };
     const ofWeight = memory.empty(weight.shape);
     memory.host(ofWeight).set(sums);
     return { x: ofX, weight: ofWeight };
   },
 
-  layerNormGrad(x, weight, epsilon, grad) {
+  layerNormGrad(x, weight, epsilon, grad, wanted) {
     const { rows, width } = checkNormGrad("layerNormGrad", x, weight, grad);
     const [source, factor, given] = [memory.host(x), memory.host(weight), memory.host(grad)];
     const ofX = memory.empty(x.shape);
@@ -85,6 +86,7 @@ export const normGradOperations = (memory: EngineMemory): Pick<Engine, "rmsNormG
         biasSums[i] += given[at + i];
       }
     }
+    if (wanted?.weight === false) return { x: ofX };
     const [ofWeight, bias] = [memory.empty(weight.shape), memory.empty(weight.shape)];
     memory.host(ofWeight).set(sums);
     memory.host(bias).set(biasSums);

@@ -113,7 +113,7 @@ describe("the grids of rows", () => {
       real([3, 1], [1, 1, 1]),
       options,
     );
-    for (const grad of [grads.weights, grads.upper, grads.lower])
+    for (const grad of [grads.weights as F32, grads.upper, grads.lower])
       expect(new Set(await read(grad))).toEqual(new Set([0]));
   });
 
@@ -124,13 +124,13 @@ describe("the grids of rows", () => {
       group: 6,
       symmetric: false,
     });
-    expect(await read(grads.weights)).toEqual([0, 2, -2, 0, 0, 0]);
+    expect(await read(grads.weights as F32)).toEqual([0, 2, -2, 0, 0, 0]);
     const symmetric = engine.clippedGridGrad(real([1, 4], [0, -3, 3, 1]), undefined, real([1, 1], [30]), {
       bits: 4,
       group: 4,
       symmetric: true,
     });
-    expect(await read(symmetric.weights)).toEqual([0, 0, 4, 0]);
+    expect(await read(symmetric.weights as F32)).toEqual([0, 0, 4, 0]);
   });
 
   it("keep a zero outside the codes out of the gradient", async () => {

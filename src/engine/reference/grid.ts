@@ -59,7 +59,7 @@ export function gridOperations(memory: EngineMemory): Operations {
       return { scale, zero };
     },
 
-    clippedGridGrad(weights, clipping, scaleGrad, options) {
+    clippedGridGrad(weights, clipping, scaleGrad, options, wanted) {
       const extents = checkClippedGrid("clippedGridGrad", weights, clipping, options, scaleGrad);
       const { bits, group, symmetric } = options;
       const levels = 2 ** bits - 1;
@@ -83,7 +83,9 @@ export function gridOperations(memory: EngineMemory): Operations {
           outLower[on] = -ofRange * shrinkLow * (1 - shrinkLow) * least;
         }
       });
-      return { weights: ofWeights, upper, lower };
+      if (wanted?.weights !== false) return { weights: ofWeights, upper, lower };
+      ofWeights.dispose();
+      return { upper, lower };
     },
 
     fakeQuantize(weights, grid, options) {
@@ -97,7 +99,7 @@ export function gridOperations(memory: EngineMemory): Operations {
       return result;
     },
 
-    fakeQuantizeGrad(weights, grid, grad, options) {
+    fakeQuantizeGrad(weights, grid, grad, options, wanted) {
       const extents = checkFakeQuantize("fakeQuantizeGrad", weights, grid, options, grad);
       const levels = 2 ** options.bits - 1;
       const [given, zeros] = [memory.host(grad), memory.host(grid.zero)];
@@ -117,7 +119,9 @@ export function gridOperations(memory: EngineMemory): Operations {
         outScale[on] = sums[2 * on];
         outZero[on] = zeros[on] >= 0 && zeros[on] <= levels ? sums[2 * on + 1] : 0;
       }
-      return { weights: ofWeights, scale, zero };
+      if (wanted?.weights !== false) return { weights: ofWeights, scale, zero };
+      ofWeights.dispose();
+      return { scale, zero };
     },
 
     affineCodes(weights, grid, options) {

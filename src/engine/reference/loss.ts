@@ -11,7 +11,8 @@ export const lossOperations = (memory: EngineMemory): Pick<Engine, "crossEntropy
     const out = memory.host(result);
     for (let row = 0; row < rows; row++) {
       const at = row * columns;
-      out[row] = logSumExp(source, at, columns) - source[at + target[row]];
+      const { largest, log } = logSumExp(source, at, columns);
+      out[row] = largest - source[at + target[row]] + log;
     }
     return result;
   },
@@ -27,8 +28,9 @@ export const lossOperations = (memory: EngineMemory): Pick<Engine, "crossEntropy
       const sumQ = logSumExp(q, at, columns);
       let divergence = 0;
       for (let i = at; i < at + columns; i++) {
-        const logP = p[i] - sumP;
-        divergence += Math.exp(logP) * (logP - (q[i] - sumQ));
+        const logP = p[i] - sumP.largest - sumP.log;
+        const logQ = q[i] - sumQ.largest - sumQ.log;
+        divergence += Math.exp(logP) * (logP - logQ);
       }
       out[row] = Math.max(0, divergence);
     }
@@ -36,11 +38,11 @@ export const lossOperations = (memory: EngineMemory): Pick<Engine, "crossEntropy
   },
 });
 
-/** log sum exp(x_i) over `length` elements from `at` on. */
-function logSumExp(x: Float32Array, at: number, length: number): number {
+/** log sum exp(x_i) over `length` elements from `at` on, in two parts: the log would drown in a large x. */
+function logSumExp(x: Float32Array, at: number, length: number): { largest: number; log: number } {
   let largest = Number.NEGATIVE_INFINITY;
   for (let i = at; i < at + length; i++) largest = Math.max(largest, x[i]);
   let sum = 0;
   for (let i = at; i < at + length; i++) sum += Math.exp(x[i] - largest);
-  return largest + Math.log(sum);
+  return { largest, log: Math.log(sum) };
 }

@@ -1,3 +1,4 @@
+import { compositeOperations } from "../composite.js";
 import type { Engine } from "../engine.js";
 import { activationOperations } from "./activation.js";
 import { affineOperations } from "./affine.js";
@@ -45,10 +46,11 @@ export async function createWasmEngine(options: WasmEngineOptions = {}): Promise
   const { relaxed } = runtime;
   const kernels = `WebAssembly ${relaxed ? "relaxed " : ""}SIMD, ${runtime.threads} thread${runtime.threads === 1 ? "" : "s"}`;
   const arithmetic = relaxed ? "wasm-relaxed" : "wasm";
-  return Object.assign(memory, {
+  const engine = Object.assign(memory, {
     name: library?.name ?? ("wasm" as const),
     description: library ? `${library.description}; ${kernels}` : kernels,
     threads: runtime.threads,
+    precision: "f32" as const,
     arithmetic: library ? `${library.arithmetic}, ${arithmetic}` : arithmetic,
     ...elementwiseOperations(context),
     ...matrixOperations(context, library),
@@ -63,4 +65,5 @@ export async function createWasmEngine(options: WasmEngineOptions = {}): Promise
     ...gridOperations(context),
     ...factorOperations(context),
   });
+  return Object.assign(engine, compositeOperations(engine));
 }

@@ -53,12 +53,15 @@ export function gridOperations({ runtime, empty, address }: WasmContext): Operat
     clipping: ClippingLogits | undefined,
     scaleGrad: F32,
     options: GroupGridOptions,
-  ): { weights: F32; upper: F32; lower: F32 } {
+    wanted?: { weights?: boolean },
+  ): { weights?: F32; upper: F32; lower: F32 } {
     const extents = checkClippedGrid("clippedGridGrad", weights, clipping, options, scaleGrad);
     const inputs = [address(weights), ...logitsOf(clipping), address(scaleGrad)];
-    const results = [weights, scaleGrad, scaleGrad].map(({ shape }) => empty(shape));
-    runGroups("clippedGridGrad", extents, options, [...inputs, ...results.map(address)]);
-    return { weights: results[0], upper: results[1], lower: results[2] };
+    const ofWeights = wanted?.weights === false ? undefined : empty(weights.shape);
+    const result = { upper: empty(scaleGrad.shape), lower: empty(scaleGrad.shape) };
+    const targets = [ofWeights ? address(ofWeights) : 0, address(result.upper), address(result.lower)];
+    runGroups("clippedGridGrad", extents, options, [...inputs, ...targets]);
+    return ofWeights ? { weights: ofWeights, ...result } : result;
   }
 
   function fakeQuantize(weights: F32, grid: AffineGrid, options: GroupGridOptions): F32 {
@@ -74,12 +77,15 @@ export function gridOperations({ runtime, empty, address }: WasmContext): Operat
     grid: AffineGrid,
     grad: F32,
     options: GroupGridOptions,
-  ): { weights: F32; scale: F32; zero: F32 } {
+    wanted?: { weights?: boolean },
+  ): { weights?: F32; scale: F32; zero: F32 } {
     const extents = checkFakeQuantize("fakeQuantizeGrad", weights, grid, options, grad);
     const inputs = [weights, grid.scale, grid.zero, grad].map(address);
-    const results = [weights, grid.scale, grid.zero].map(({ shape }) => empty(shape));
-    runGroups("fakeQuantizeGrad", extents, options, [...inputs, ...results.map(address)], SUMS);
-    return { weights: results[0], scale: results[1], zero: results[2] };
+    const ofWeights = wanted?.weights === false ? undefined : empty(weights.shape);
+    const result = { scale: empty(grid.scale.shape), zero: empty(grid.zero.shape) };
+    const targets = [ofWeights ? address(ofWeights) : 0, address(result.scale), address(result.zero)];
+    runGroups("fakeQuantizeGrad", extents, options, [...inputs, ...targets], SUMS);
+    return ofWeights ? { weights: ofWeights, ...result } : result;
   }
 
   function affineCodes(weights: F32, grid: AffineGrid, options: GroupGridOptions): Tensor<"u8"> {

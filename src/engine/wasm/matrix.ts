@@ -1,12 +1,12 @@
 import type { F32 } from "../../tensor/index.js";
-import { checkGram, checkMatmul, checkSquare } from "../check.js";
+import { checkGram, checkHadamard, checkMatmul, checkSquare } from "../check.js";
 import type { Engine, MatmulOptions } from "../engine.js";
 import type { WasmContext } from "./context.js";
 import { multiply, multiplyPacked, multiplyStack, type Product, type ProductLibrary } from "./product.js";
 
-type Operations = Pick<Engine, "matmul" | "gram" | "diagonal" | "addDiagonal">;
+type Operations = Pick<Engine, "matmul" | "gram" | "hadamard" | "diagonal" | "addDiagonal">;
 
-/** Products and diagonals; `library` takes the products that it wants. */
+/** Products, diagonals and the Hadamard transform; `library` takes the products that it wants. */
 export function matrixOperations({ runtime, empty, address }: WasmContext, library?: ProductLibrary): Operations {
   const one = (product: Product): void => {
     if (!library?.multiply(product, runtime.buffer)) multiply(runtime, product);
@@ -51,6 +51,15 @@ export function matrixOperations({ runtime, empty, address }: WasmContext, libra
     });
   }
 
+  function hadamard(x: F32): F32 {
+    const { rows, width } = checkHadamard(x);
+    const source = address(x);
+    const target = empty(x.shape);
+    const grain = Math.ceil(2 ** 14 / Math.max(1, width));
+    runtime.run("hadamard", width > 0 ? rows : 0, grain, [address(target), source, width]);
+    return target;
+  }
+
   function diagonal(a: F32): F32 {
     const n = checkSquare("diagonal", a);
     const source = address(a);
@@ -64,5 +73,5 @@ export function matrixOperations({ runtime, empty, address }: WasmContext, libra
     runtime.run("addDiagonal", n, 2 ** 14, [address(a), n, { f32: value }]);
   }
 
-  return { matmul, gram, diagonal, addDiagonal };
+  return { matmul, gram, hadamard, diagonal, addDiagonal };
 }

@@ -22,12 +22,12 @@ export function normOperations({
     return target;
   }
 
-  /** Gradients of x and of the `parameters` weight and bias, in this order; `shares` are theirs by blocks of rows. */
+  /** Gradients of x and of the `parameters` weight and bias, in this order, or none; `shares` are theirs by blocks of rows. */
   function normGrad(
     kernel: "rmsNormGrad" | "layerNormGrad",
     [x, weight, grad]: [F32, F32, F32],
     epsilon: number,
-    parameters: 1 | 2,
+    parameters: 0 | 1 | 2,
   ): F32[] {
     const { rows, width } = checkNormGrad(kernel, x, weight, grad);
     const inputs = [x, weight, grad].map(address);
@@ -36,7 +36,8 @@ export function normOperations({
     const { rowsOfBlock, blocks } = rowBlocks(rows);
     const share = 4 * blocks * width;
     runtime.withTemporary(parameters * share, (shares) => {
-      const args = [address(ofX), shares, ...inputs, width, { f32: epsilon }, rows, rowsOfBlock, shares + share];
+      const ofParameters = parameters > 0 ? shares : 0;
+      const args = [address(ofX), ofParameters, ...inputs, width, { f32: epsilon }, rows, rowsOfBlock, shares + share];
       const grain = Math.ceil(GRAIN / (rowsOfBlock * Math.max(1, width)));
       runtime.run(kernel, width > 0 ? blocks : 0, grain, args);
       for (const [index, sum] of sums.entries())
@@ -47,13 +48,15 @@ export function normOperations({
 
   return {
     layerNorm,
-    rmsNormGrad(x, weight, epsilon, grad) {
-      const [ofX, ofWeight] = normGrad("rmsNormGrad", [x, weight, grad], epsilon, 1);
-      return { x: ofX, weight: ofWeight };
+    rmsNormGrad(x, weight, epsilon, grad, wanted) {
+      const parameters = wanted?.weight === false ? 0 : 1;
+      const [ofX, ofWeight] = normGrad("rmsNormGrad", [x, weight, grad], epsilon, parameters);
+      return parameters > 0 ? { x: ofX, weight: ofWeight } : { x: ofX };
     },
-    layerNormGrad(x, weight, epsilon, grad) {
-      const [ofX, ofWeight, bias] = normGrad("layerNormGrad", [x, weight, grad], epsilon, 2);
-      return { x: ofX, weight: ofWeight, bias };
+    layerNormGrad(x, weight, epsilon, grad, wanted) {
+      const parameters = wanted?.weight === false ? 0 : 2;
+      const [ofX, ofWeight, bias] = normGrad("layerNormGrad", [x, weight, grad], epsilon, parameters);
+      return parameters > 0 ? { x: ofX, weight: ofWeight, bias } : { x: ofX };
     },
   };
 }

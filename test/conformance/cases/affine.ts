@@ -25,7 +25,7 @@ function optionsOf({ columns, bits, symmetric, group, groups }: Plan): AffineGri
 
 const labelOf = ({ columns, rows, bits, symmetric, group, groups }: Plan): string =>
   `[${columns}, ${rows}], ${bits} bits${symmetric ? " symmetric" : ""}, ` +
-  (typeof group === "number" ? `groups of ${group}` : `columns in groups ${group}`) +
+  (typeof group === "number" ? `groups of ${group}` : `columns in groups ${group.slice(0, 12)}`) +
   (groups === undefined ? "" : ` of ${groups}`);
 
 /** Rows of unlike kinds: usual, all 0, positive only, negative only, tiny, huge, mixed with zeros. */
@@ -59,6 +59,10 @@ PLANS.push(
   { columns: 0, rows: 3, bits: 4, symmetric: true, group: 1, groups: 2 },
   { columns: 3, rows: 0, bits: 4, symmetric: false, group: 2 },
   { columns: 127, rows: 65, bits: 3, symmetric: false, group: 64 },
+  // groups that cross the blocks of columns in which devices sweep
+  { columns: 200, rows: 37, bits: 4, symmetric: false, group: 96 },
+  { columns: 200, rows: 37, bits: 3, symmetric: true, group: 200 },
+  { columns: 150, rows: 9, bits: 2, symmetric: false, group: Array.from({ length: 150 }, (_, i) => (7 * i) % 10) },
 );
 
 const affineGrid: Case[] = PLANS.map((plan) => ({

@@ -126,13 +126,15 @@ const layerNorm: Case[] = NORMS.map((shape) => ({
 }));
 
 function normGrad(operation: "rmsNormGrad" | "layerNormGrad"): Case[] {
-  return NORMS.map((shape) => ({
-    operation,
-    label: `[${shape}]`,
-    inputs: [rows(shape), normal(shape.slice(-1), "weight"), normal(shape, "grad")],
-    run: (engine, [x, weight, grad]) => engine[operation](x as F32, weight as F32, 1e-2, grad as F32),
-    tolerance: NORM_GRAD,
-  }));
+  return NORMS.flatMap((shape) =>
+    [undefined, { weight: true }, { weight: false }].map((wanted) => ({
+      operation,
+      label: `[${shape}]${wanted ? `, the weight ${wanted.weight ? "too" : "not"}` : ""}`,
+      inputs: [rows(shape), normal(shape.slice(-1), "weight"), normal(shape, "grad")],
+      run: (engine, [x, weight, grad]) => engine[operation](x as F32, weight as F32, 1e-2, grad as F32, wanted),
+      tolerance: NORM_GRAD,
+    })),
+  );
 }
 
 interface Attending {

@@ -3,12 +3,14 @@ import type { F32 } from "../../../src/tensor/index.js";
 import { GRID_GRADIENT } from "../../tolerances.js";
 import { type Case, f32, type Input, normal } from "../case.js";
 
-interface Plan extends GroupGridOptions {
+// Grids of weights and of rows of activations; clippedFakeQuantize is in fusedgrid.ts.
+
+export interface Plan extends GroupGridOptions {
   rows: number;
   columns: number;
 }
 
-const PLANS: Plan[] = [2, 3, 4, 8].flatMap((bits) =>
+export const PLANS: Plan[] = [2, 3, 4, 8].flatMap((bits) =>
   [false, true].flatMap((symmetric) => [
     { rows: 1, columns: 1, bits, symmetric, group: 1 },
     { rows: 33, columns: 31, bits, symmetric, group: 8 },
@@ -27,9 +29,9 @@ PLANS.push(
   { rows: 67, columns: 1030, bits: 3, symmetric: true, group: 1030 },
 );
 
-const labelOf = ({ rows, columns, bits, symmetric, group }: Plan): string =>
+export const labelOf = ({ rows, columns, bits, symmetric, group }: Plan): string =>
   `[${rows}, ${columns}], ${bits} bits${symmetric ? " symmetric" : ""}, groups of ${group}`;
-const optionsOf = ({ bits, symmetric, group }: Plan): GroupGridOptions => ({ bits, symmetric, group });
+export const optionsOf = ({ bits, symmetric, group }: Plan): GroupGridOptions => ({ bits, symmetric, group });
 const gridShape = ({ rows, columns, group }: Plan): number[] => [rows, Math.ceil(columns / group)];
 
 /** Rows of unlike kinds: usual, all 0, one-sided, below the least and beyond the largest scale, with zeros, often half-way. */
@@ -50,10 +52,10 @@ function rowsOf(shape: number[], seed: string, factor = 0.05): Input<"f32"> {
   return values;
 }
 
-const weightsOf = ({ rows, columns }: Plan): Input<"f32"> => rowsOf([rows, columns], "weights");
+export const weightsOf = ({ rows, columns }: Plan): Input<"f32"> => rowsOf([rows, columns], "weights");
 
 /** Logits from almost nothing left to almost nothing clipped. */
-const logitsOf = (plan: Plan): [Input<"f32">, Input<"f32">] => [
+export const logitsOf = (plan: Plan): [Input<"f32">, Input<"f32">] => [
   normal(gridShape(plan), "upper", 6),
   normal(gridShape(plan), "lower", 6),
 ];
@@ -155,4 +157,32 @@ const rowCases: Case[] = [[1], [7], [1, 1], [9, 31], [2, 9, 64], [18, 130], [0, 
     ),
 );
 
-export const gridCases: readonly Case[] = [...clippedGrid, ...clippedGridGrad, ...onGrid, ...rowCases];
+/** Without the gradient of the weights. */
+const unwanted: Case[] = PLANS.filter(({ bits }) => bits === 3).flatMap((plan): Case[] => {
+  const label = `${labelOf(plan)}, without the weights`;
+  const [options, wanted] = [optionsOf(plan), { weights: false }];
+  return [
+    {
+      operation: "clippedGridGrad",
+      label,
+      inputs: [weightsOf(plan), normal(gridShape(plan), "scaleGrad"), ...logitsOf(plan)],
+      tolerance: GRID_GRADIENT,
+      run: (engine, inputs) => {
+        const [weights, scaleGrad, upper, lower] = inputs as F32[];
+        return engine.clippedGridGrad(weights, { upper, lower }, scaleGrad, options, wanted);
+      },
+    },
+    {
+      operation: "fakeQuantizeGrad",
+      label,
+      inputs: [weightsOf(plan), ...givenGrid(plan), normal([plan.rows, plan.columns], "grad")],
+      tolerance: GRID_GRADIENT,
+      run: (engine, inputs) => {
+        const [weights, scale, zero, grad] = inputs as F32[];
+        return engine.fakeQuantizeGrad(weights, { scale, zero }, grad, options, wanted);
+      },
+    },
+  ];
+});
+
+export const gridCases: readonly Case[] = [...clippedGrid, ...clippedGridGrad, ...onGrid, ...unwanted, ...rowCases];

@@ -173,6 +173,8 @@ const vectorSweep: Case[] = [false, true].flatMap((feedback) => [
     }),
   ]),
   ...[1, 3, 8].map((beam) => vectorCase({ rows: 24, layout: [[9, 2, 12, 7]], beam, feedback, gridded: true })),
+  // codebooks of several codewords a thread of a device; with ties, the candidates are of one thread, too
+  ...[false, true].map((gridded) => vectorCase({ rows: 32, layout: [[6, 4, 1100, 20]], beam: 6, feedback, gridded })),
   vectorCase({
     rows: 60,
     layout: [

@@ -58,7 +58,7 @@ export function clippedGrid(begin: i32, end: i32, args: usize, scratch: usize): 
 
 /**
  * `clippedGridGrad`. Slots 5..: weights [O, I], upper and lower logits [O, G] or both 0, gradient of the scale [O, G]; gradients of
- * the weights and of both logits.
+ * the weights (or 0: not wanted) and of both logits.
  */
 export function clippedGridGrad(begin: i32, end: i32, args: usize, scratch: usize): void {
   const columns = int(args, 0);
@@ -66,13 +66,14 @@ export function clippedGridGrad(begin: i32, end: i32, args: usize, scratch: usiz
   const groups = int(args, 2);
   const levels = <f64>int(args, 3);
   const symmetric = int(args, 4);
+  const wanted = pointer(args, 9) != 0;
   const upper = pointer(args, 6);
   const lower = pointer(args, 7);
   for (let row = begin; row < end; row++) {
     let w = pointer(args, 5) + (<usize>row * <usize>columns << 2);
     let target = pointer(args, 9) + (<usize>row * <usize>columns << 2);
     let on = <usize>row * <usize>groups << 2;
-    memory.fill(target, 0, <usize>columns << 2);
+    if (wanted) memory.fill(target, 0, <usize>columns << 2);
     memory.fill(pointer(args, 10) + on, 0, <usize>groups << 2);
     memory.fill(pointer(args, 11) + on, 0, <usize>groups << 2);
     for (let left = columns; left > 0; left -= group) {
@@ -88,11 +89,11 @@ export function clippedGridGrad(begin: i32, end: i32, args: usize, scratch: usiz
       if (step > 2.98023223876953125e-8 && step < 65520) {
         const ofRange = (symmetric ? 2 : 1) * <f64>load<f32>(pointer(args, 8) + on) / levels;
         if (most > 0 && (!symmetric || high >= -low)) {
-          store<f32>(target + firstOf(w, bytes, most, ANY), <f32>(ofRange * shrinkHigh));
+          if (wanted) store<f32>(target + firstOf(w, bytes, most, ANY), <f32>(ofRange * shrinkHigh));
           store<f32>(pointer(args, 10) + on, <f32>(ofRange * shrinkHigh * (1 - shrinkHigh) * <f64>most));
         }
         if (least < 0 && (!symmetric || high < -low)) {
-          store<f32>(target + firstOf(w, bytes, least, ANY), <f32>(-ofRange * shrinkLow));
+          if (wanted) store<f32>(target + firstOf(w, bytes, least, ANY), <f32>(-ofRange * shrinkLow));
           store<f32>(pointer(args, 11) + on, <f32>(-ofRange * shrinkLow * (1 - shrinkLow) * <f64>least));
         }
       }
@@ -128,7 +129,10 @@ export function fakeQuantize(begin: i32, end: i32, args: usize, scratch: usize):
   }
 }
 
-/** `fakeQuantizeGrad`. Slots 5..: weights, scale, zero, grad [O, I]; gradients of the first three. Scratch: 16 bytes. */
+/**
+ * `fakeQuantizeGrad`. Slots 5..: weights, scale, zero, grad [O, I]; gradients of the first three, or 0 for that of the weights.
+ * Scratch: 16 bytes.
+ */
 export function fakeQuantizeGrad(begin: i32, end: i32, args: usize, scratch: usize): void {
   const columns = int(args, 0);
   const group = int(args, 1);
@@ -143,7 +147,8 @@ export function fakeQuantizeGrad(begin: i32, end: i32, args: usize, scratch: usi
       const zero = load<f32>(pointer(args, 7) + on);
       const shift = shiftOf(zero, levels);
       const x = pointer(args, 5) + at;
-      quantizeRunGrad(pointer(args, 9) + at, x, pointer(args, 8) + at, bytes, step, shift, levels, scratch);
+      const target = pointer(args, 9) ? pointer(args, 9) + at : 0;
+      quantizeRunGrad(target, x, pointer(args, 8) + at, bytes, step, shift, levels, scratch);
       store<f32>(pointer(args, 10) + on, <f32>load<f64>(scratch));
       const ofZero: f64 = zero >= 0 && zero <= levels ? -<f64>step * load<f64>(scratch, 8) : 0;
       store<f32>(pointer(args, 11) + on, <f32>ofZero);

@@ -37,16 +37,17 @@ function inverseDeviation(x: usize, width: i32, mean: f32, epsilon: f32): f32 {
 
 /**
  * With y = x / size: the gradient of x is (g w - y mean(g w y)) / size, of the weight g y.
- * Slots: 0 gradient of x, 1 of the weight by blocks [blocks, D], 2 x, 3 weight, 4 gradient of the result, 5 width,
+ * Slots: 0 gradient of x, 1 of the weight by blocks [blocks, D] or 0 for none, 2 x, 3 weight, 4 gradient of the result, 5 width,
  * 6 epsilon (f32), 7 rows, 8 rows of a block. Units: blocks.
  */
 export function rmsNormGrad(begin: i32, end: i32, args: usize, scratch: usize): void {
   const width = int(args, 5);
   const bytes = <usize>width << 2;
   const weight = pointer(args, 3);
+  const shares = pointer(args, 1);
   for (let block = begin; block < end; block++) {
-    const share = pointer(args, 1) + <usize>block * bytes;
-    memory.fill(share, 0, bytes);
+    const share = shares + <usize>block * bytes;
+    if (shares) memory.fill(share, 0, bytes);
     for (let row = block * int(args, 8); row < min(int(args, 7), (block + 1) * int(args, 8)); row++) {
       const x = pointer(args, 2) + <usize>row * bytes;
       const grad = pointer(args, 4) + <usize>row * bytes;
@@ -60,14 +61,14 @@ export function rmsNormGrad(begin: i32, end: i32, args: usize, scratch: usize): 
         const g = v128.load(grad + at);
         const input = v128.load(x + at);
         v128.store(target + at, f32x4.mul(nmadd(input, backs, f32x4.mul(g, v128.load(weight + at))), factors));
-        v128.store(share + at, madd(g, f32x4.mul(input, factors), v128.load(share + at)));
+        if (shares) v128.store(share + at, madd(g, f32x4.mul(input, factors), v128.load(share + at)));
       }
       for (; at < bytes; at += 4) {
         const g = v128.load32_zero(grad + at);
         const input = v128.load32_zero(x + at);
         const ofX = f32x4.mul(nmadd(input, backs, f32x4.mul(g, v128.load32_zero(weight + at))), factors);
         v128.store_lane<f32>(target + at, ofX, 0);
-        v128.store_lane<f32>(share + at, madd(g, f32x4.mul(input, factors), v128.load32_zero(share + at)), 0);
+        if (shares) v128.store_lane<f32>(share + at, madd(g, f32x4.mul(input, factors), v128.load32_zero(share + at)), 0);
       }
     }
   }
@@ -81,11 +82,14 @@ export function layerNormGrad(begin: i32, end: i32, args: usize, scratch: usize)
   const width = int(args, 5);
   const bytes = <usize>width << 2;
   const weight = pointer(args, 3);
+  const shares = pointer(args, 1);
   for (let block = begin; block < end; block++) {
-    const share = pointer(args, 1) + <usize>block * bytes;
+    const share = shares + <usize>block * bytes;
     const biasShare = pointer(args, 9) + <usize>block * bytes;
-    memory.fill(share, 0, bytes);
-    memory.fill(biasShare, 0, bytes);
+    if (shares) {
+      memory.fill(share, 0, bytes);
+      memory.fill(biasShare, 0, bytes);
+    }
     for (let row = block * int(args, 8); row < min(int(args, 7), (block + 1) * int(args, 8)); row++) {
       const x = pointer(args, 2) + <usize>row * bytes;
       const grad = pointer(args, 4) + <usize>row * bytes;
@@ -104,6 +108,7 @@ export function layerNormGrad(begin: i32, end: i32, args: usize, scratch: usize)
         const normalized = f32x4.mul(f32x4.sub(v128.load(x + at), means), factors);
         const ahead = f32x4.sub(f32x4.mul(g, v128.load(weight + at)), shifts);
         v128.store(target + at, f32x4.mul(nmadd(normalized, backs, ahead), factors));
+        if (!shares) continue;
         v128.store(share + at, madd(g, normalized, v128.load(share + at)));
         v128.store(biasShare + at, f32x4.add(g, v128.load(biasShare + at)));
       }
@@ -112,6 +117,7 @@ export function layerNormGrad(begin: i32, end: i32, args: usize, scratch: usize)
         const normalized = f32x4.mul(f32x4.sub(v128.load32_zero(x + at), means), factors);
         const ahead = f32x4.sub(f32x4.mul(g, v128.load32_zero(weight + at)), shifts);
         v128.store_lane<f32>(target + at, f32x4.mul(nmadd(normalized, backs, ahead), factors), 0);
+        if (!shares) continue;
         v128.store_lane<f32>(share + at, madd(g, normalized, v128.load32_zero(share + at)), 0);
         v128.store_lane<f32>(biasShare + at, f32x4.add(g, v128.load32_zero(biasShare + at)), 0);
       }

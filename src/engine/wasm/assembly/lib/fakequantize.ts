@@ -29,8 +29,8 @@ export function quantizeRun(target: usize, x: usize, bytes: usize, h: f32, z: f3
 }
 
 /**
- * Straight-through gradient of `quantizeRun`. To `target` goes grad where the code was not clamped and 0 elsewhere; to `sums`
- * two f64: the gradient of h, and the sum of grad where the code was clamped.
+ * Straight-through gradient of `quantizeRun`. To `target`, unless it is 0, goes grad where the code was not clamped and 0
+ * elsewhere; to `sums` two f64: the gradient of h, and the sum of grad where the code was clamped.
  */
 export function quantizeRunGrad(
   target: usize, x: usize, grad: usize, bytes: usize, h: f32, z: f32, levels: f32, sums: usize,
@@ -58,10 +58,10 @@ export function quantizeRunGrad(
       steps = madd(given, factor, steps);
       clamped = f32x4.add(clamped, v128.andnot(given, inside));
       if (whole) {
-        v128.store(target + at, passed);
+        if (target) v128.store(target + at, passed);
         at += 16;
       } else {
-        v128.store_lane<f32>(target + at, passed, 0);
+        if (target) v128.store_lane<f32>(target + at, passed, 0);
         at += 4;
       }
     }

@@ -1,0 +1,112 @@
+import { createHash, randomUUID } from "node:crypto";
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { env } from "node:process";
+import { BitwrightError } from "../../errors.js";
+import type { KernelDeclaration } from "../device/device.js";
+import { kernelSource } from "../device/sources.js";
+import type { Library } from "../koffi.js";
+import { bind, type Functions, NVRTC } from "./bindings.js";
+import { KERNEL_FILES } from "./kernels.generated.js";
+
+/** Text of a kernel as NVRTC gets it. */
+export function cudaSource(kernel: KernelDeclaration, constants: readonly number[]): string {
+  const defines = kernel.constants.map((name, index) => `#define ${name} ${constants[index]}`);
+  return [`#define THREADS ${kernel.threads}`, ...defines, kernelSource(KERNEL_FILES, kernel)].join("\n");
+}
+
+/** Compiles kernels with NVRTC for one architecture, and keeps what it made on disk by the hash of all that decides it. */
+export class CudaCompiler {
+  private readonly nvrtc: Functions<typeof NVRTC>;
+  readonly version: string;
+
+  constructor(
+    library: Library,
+    /** "sm_90". */
+    readonly architecture: string,
+    private readonly cache: string | undefined = cacheFolder(),
+  ) {
+    this.nvrtc = bind(library, NVRTC);
+    const [major, minor] = [new Int32Array(1), new Int32Array(1)];
+    this.check(this.nvrtc.nvrtcVersion(major, minor), "nvrtcVersion");
+    this.version = `${major[0]}.${minor[0]}`;
+  }
+
+  /** A cubin. Throws "unsupported" with the compiler's log when the source does not compile. */
+  compile(kernel: KernelDeclaration, constants: readonly number[]): Uint8Array {
+    const source = cudaSource(kernel, constants);
+    const options = [`--gpu-architecture=${this.architecture}`, "--std=c++17", "--extra-device-vectorization"];
+    const key = createHash("sha256")
+      .update([this.version, ...options, source].join("\n"))
+      .digest("hex");
+    const path = this.cache && join(this.cache, `${kernel.name}-${key.slice(0, 32)}.cubin`);
+    const kept = path && readIfThere(path);
+    if (kept) return kept;
+    const image = this.build(kernel.name, source, options);
+    if (path) keep(this.cache as string, path, image);
+    return image;
+  }
+
+  private build(name: string, source: string, options: string[]): Uint8Array {
+    const { nvrtc } = this;
+    const program = new BigUint64Array(1);
+    this.check(nvrtc.nvrtcCreateProgram(program, source, `${name}.cu`, 0, null, null), "nvrtcCreateProgram");
+    try {
+      const status = nvrtc.nvrtcCompileProgram(program[0], options.length, options) as number;
+      if (status !== 0)
+        throw new BitwrightError(
+          "unsupported",
+          `the kernel ${name} does not compile for ${this.architecture} with NVRTC ${this.version}: ${this.log(program[0])}`,
+          "install a CUDA toolkit that knows this card, or use another engine",
+        );
+      const bytes = new BigUint64Array(1);
+      this.check(nvrtc.nvrtcGetCUBINSize(program[0], bytes), "nvrtcGetCUBINSize");
+      const image = new Uint8Array(Number(bytes[0]));
+      this.check(nvrtc.nvrtcGetCUBIN(program[0], image), "nvrtcGetCUBIN");
+      return image;
+    } finally {
+      nvrtc.nvrtcDestroyProgram(program);
+    }
+  }
+
+  private log(program: bigint): string {
+    const bytes = new BigUint64Array(1);
+    this.nvrtc.nvrtcGetProgramLogSize(program, bytes);
+    const text = new Uint8Array(Number(bytes[0]));
+    this.nvrtc.nvrtcGetProgramLog(program, text);
+    return new TextDecoder().decode(text).replace(/\0/g, "").trim();
+  }
+
+  private check(status: unknown, call: string): void {
+    if (status !== 0)
+      throw new BitwrightError("unsupported", `${call} failed: ${String(this.nvrtc.nvrtcGetErrorString(status))}`);
+  }
+}
+
+/** BITWRIGHT_CACHE, or the user's cache folder. */
+function cacheFolder(): string {
+  return join(env.BITWRIGHT_CACHE ?? join(env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "bitwright"), "cuda");
+}
+
+/** A file of the cache; only whole cubins (ELF) count. */
+function readIfThere(path: string): Uint8Array | undefined {
+  try {
+    const bytes = readFileSync(path);
+    return bytes.length > 64 && bytes.readUInt32BE(0) === 0x7f454c46 ? new Uint8Array(bytes) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Written beside and renamed, so that two processes may fill one cache. A cache that cannot be written is none. */
+function keep(folder: string, path: string, image: Uint8Array): void {
+  const temporary = `${path}.${randomUUID()}.tmp`;
+  try {
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(temporary, image);
+    renameSync(temporary, path);
+  } catch {
+    rmSync(temporary, { force: true });
+  }
+}

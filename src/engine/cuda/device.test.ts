@@ -1,0 +1,177 @@
+import { afterAll, afterEach, beforeEach, describe, expect, it } from "vitest";
+import { type FakeCuda, fakeCuda, missingFakes, NOTHING_ALIVE } from "../../../test/fake-cuda/card.js";
+import type { F32, Tensor } from "../../tensor/index.js";
+import type { Engine } from "../engine.js";
+import { createCudaEngine } from "./engine.js";
+
+// Memory and launches on a card that is not there (test/fake-cuda): what the driver gets, and that all of it is given back.
+
+const MEGA = 2 ** 20;
+const made = await fakeCuda();
+
+const counting = (length: number, step = 1): Float32Array => Float32Array.from({ length }, (_, i) => i * step);
+
+function tests(fake: FakeCuda): void {
+  let engine: Engine;
+  const open = async (options = {}): Promise<Engine> => {
+    const found = await createCudaEngine(options);
+    if ("reason" in found) throw new Error(found.reason);
+    return found.engine;
+  };
+  beforeEach(async () => {
+    fake.reset();
+    engine = await open();
+  });
+  afterEach(() => engine.close());
+  afterAll(fake.remove);
+  const values = async (tensor: Tensor) => [...(await engine.read(tensor))];
+
+  it("names the card and the libraries", () => {
+    expect(engine.description).toBe("Small Card, CUDA 12.8, NVRTC 12.9, products in f32");
+    expect(engine.arithmetic).toBe("cuda Small Card, NVRTC 12.9, f32, cuBLAS 120902");
+  });
+
+  it("uploads and downloads", async () => {
+    const data = counting(1000, 0.5);
+    const tensor = engine.upload(data, [10, 100], "f32");
+    data.fill(-1); // is ours again
+    expect(await values(tensor)).toEqual([...counting(1000, 0.5)]);
+  });
+
+  it("uploads and downloads more than all pinned memory holds, which ends in the middle of a slot", async () => {
+    const data = new Uint8Array(41 * MEGA + 4);
+    for (let i = 0; i < data.length; i += 997) data[i] = i % 251;
+    const copies = fake.count("cuMemcpyHtoDAsync_v2");
+    const tensor = engine.upload(data, [data.length], "u8");
+    expect(copies()).toBe(11);
+    expect(Buffer.compare(await engine.read(tensor), data)).toBe(0);
+  });
+
+  it("reads and writes at odd places of views", async () => {
+    const tensor = engine.upload(Uint8Array.of(1, 2, 3, 4, 5, 6, 7), [7], "u8");
+    const view = engine.view(tensor, [3], 3);
+    expect(await values(view)).toEqual([4, 5, 6]);
+    engine.write(view, Uint8Array.of(50, 60), 1);
+    expect(await values(tensor)).toEqual([1, 2, 3, 4, 50, 60, 7]);
+    const halves = engine.view(engine.upload(Uint16Array.of(1, 2, 3, 4, 5), [5], "f16"), [2], 3);
+    expect(await values(engine.copy(halves))).toEqual([4, 5]);
+  });
+
+  it("creates zeros where something else was", async () => {
+    engine.upload(counting(300), [300], "f32").dispose();
+    expect(await values(engine.create([300]))).toEqual(new Array(300).fill(0));
+    expect(await values(engine.create([0, 3]))).toEqual([]);
+  });
+
+  it("copies over itself in both directions", async () => {
+    const tensor = engine.upload(counting(10), [10], "f32");
+    engine.copyInto(tensor, engine.view(tensor, [7], 0), 2);
+    expect(await values(tensor)).toEqual([0, 1, 0, 1, 2, 3, 4, 5, 6, 9]);
+    engine.copyInto(tensor, engine.view(tensor, [7], 3), 1);
+    expect(await values(tensor)).toEqual([0, 1, 2, 3, 4, 5, 6, 9, 6, 9]);
+    engine.copyInto(tensor, engine.view(tensor, [5], 0), 5); // side by side
+    expect(await values(tensor)).toEqual([0, 1, 2, 3, 4, 0, 1, 2, 3, 4]);
+  });
+
+  it("asks the driver for memory once for tensors that follow each other", async () => {
+    const allocations = fake.count("cuMemAlloc_v2");
+    engine.create([3000]).dispose();
+    expect(allocations()).toBe(1);
+    for (const size of [3000, 2999, 2600, 3000]) engine.create([size]).dispose();
+    expect(allocations()).toBe(1);
+    const [a, b] = [engine.create([3000]), engine.create([3000])];
+    expect(allocations()).toBe(2);
+    engine.write(a, counting(3000));
+    engine.write(b, counting(3000, 2));
+    expect((await engine.read(a))[2999]).toBe(2999);
+  });
+
+  describe("launches", () => {
+    const addresses = ({ arguments: given }: { arguments: DataView }, count: number) =>
+      Array.from({ length: count }, (_, at) => Number(given.getBigUint64(8 * at, true)));
+
+    it("get the addresses of the tensors, views included, and the numbers by their types", () => {
+      const a = engine.create([5000]);
+      const view = engine.view(a, [4097], 3);
+      engine.scale(a, 0.3);
+      const result = engine.scale(view, -1.5);
+      expect(result.shape).toEqual([4097]);
+      const [whole, part, ...none] = fake.launches();
+      expect(none).toEqual([]);
+      for (const { kernel, grid, block, sharedBytes } of [whole, part])
+        expect({ kernel, grid, block, sharedBytes }).toEqual({
+          kernel: "scale",
+          grid: [5, 1, 1],
+          block: [256, 1, 1],
+          sharedBytes: 0,
+        });
+      expect(part.arguments.byteLength).toBe(2 * 8 + 4 + 4);
+      const [[first, target], [shifted, otherTarget]] = [addresses(whole, 2), addresses(part, 2)];
+      expect(shifted).toBe(first + 12);
+      expect(new Set([first, target, otherTarget]).size).toBe(3);
+      expect(part.arguments.getUint32(16, true)).toBe(4097);
+      expect(part.arguments.getFloat32(20, true)).toBe(-1.5);
+      expect(whole.arguments.getFloat32(20, true)).toBe(Math.fround(0.3));
+    });
+
+    it("pass tensors that are read before those that are written, and whole numbers behind", async () => {
+      const [table, indices] = [engine.create([7, 3]), engine.upload(Int32Array.of(1, 0), [2], "i32")];
+      const rows = engine.gatherRows(table, indices);
+      expect(rows.shape).toEqual([2, 3]);
+      const [{ kernel, arguments: given }] = fake.launches();
+      expect([kernel, given.byteLength]).toEqual(["gatherRows", 4 * 8 + 4 * 4]);
+      const [ofTable, ofIndices, ofRows, fault] = addresses({ arguments: given }, 4);
+      expect(new Set([ofTable, ofIndices, ofRows, fault]).size).toBe(4);
+      expect([32, 36, 40, 44].map((at) => given.getInt32(at, true))).toEqual([7, 3, 6, 1]);
+      await engine.read(rows); // takes the check off the list: the next has number 1 again
+      engine.gatherRows(table, indices);
+      expect(fake.launches()[1].arguments.getInt32(44, true)).toBe(1);
+    });
+
+    it("compile and load a kernel at its first use, once for each set of constants", () => {
+      const [loads, x, w] = [fake.count("cuModuleLoadData"), engine.create([2, 64]), engine.create([64])];
+      for (const _ of [1, 2, 3]) engine.rmsNorm(x, w, 1e-5);
+      expect(loads()).toBe(1);
+      engine.rmsNorm(engine.create([2, 2048]), engine.create([2048]), 1e-5); // the other number of lanes
+      expect(loads()).toBe(2);
+      expect(fake.launches().map(({ kernel }) => kernel)).toEqual(["rmsNorm", "rmsNorm", "rmsNorm", "rmsNorm"]);
+    });
+
+    it("are none for empty tensors", () => {
+      engine.add(engine.create([0, 4]), engine.create([0, 4]));
+      expect(fake.launches()).toEqual([]);
+    });
+  });
+
+  it("refuses tensors of another engine, and everything after its end", async () => {
+    const other = await open();
+    const foreign: F32 = other.create([3]);
+    expect(() => engine.scale(foreign, 2)).toThrow(/belongs to another engine/);
+    await other.close();
+    expect(() => other.create([3])).toThrow(/engine was closed/);
+    expect(() => other.scale(foreign, 2)).toThrow(/disposed|after its end|engine was closed/);
+    await expect(other.read(foreign)).rejects.toMatchObject({ kind: "usage" });
+  });
+
+  it("gives everything back at its end, whatever is still alive", async () => {
+    const tensors = [engine.create([1000]), engine.upload(counting(9), [9], "f32")];
+    engine.scale(tensors[0], 2);
+    engine.rmsNorm(engine.create([2, 64]), engine.create([64]), 1e-5);
+    engine.create([50]).dispose();
+    await engine.read(tensors[1]);
+    const alive = fake.alive();
+    expect(Object.values(alive).filter((count) => count === 0)).toHaveLength(1); // programs of NVRTC
+    await engine.close();
+    expect(fake.alive()).toEqual(NOTHING_ALIVE);
+    for (const tensor of tensors) tensor.dispose(); // too late, and no harm
+    expect(fake.alive()).toEqual(NOTHING_ALIVE);
+    engine = await open();
+  });
+}
+
+if ("fake" in made) describe("a card that is not there", () => tests(made.fake));
+else
+  it("says why there is no card to pretend", () => {
+    expect(made.reason).toMatch(missingFakes);
+    console.log(`The CUDA device was not tested without a card: ${made.reason}`);
+  });

@@ -1,0 +1,84 @@
+// Gradients of the factors of rows and columns from what clippedFakeQuantizeGrad (fusedgrid) noted of each run: partial sums of
+// tiles, then these summed, always in the same order.
+
+//# factorGrads
+// A group has a tile of 1024 columns, 4 a thread, and `slab` rows, 8 at a time. rowParts [tiles, O], columnParts [slabs, I].
+extern "C" __global__ void factorGrads(const float* __restrict__ weights, const float* __restrict__ rowFactors,
+                                       const float* __restrict__ columnFactors, const float* __restrict__ grad,
+                                       const unsigned* __restrict__ state, float* rowParts, float* columnParts, unsigned rows,
+                                       unsigned columns, unsigned width, unsigned perRow, unsigned levels, unsigned slab,
+                                       unsigned withRows, unsigned withColumns) {
+  __shared__ float sums[8][THREADS];
+  unsigned tiles = (columns + 1023) / 1024;
+  unsigned tile = blockIdx.x % tiles, part = blockIdx.x / tiles;
+  unsigned end = min(rows, (part + 1) * slab);
+  unsigned runs = rows * perRow;
+  float top = (float)levels;
+  unsigned runOf[4];
+  float ofColumn[4], columnSums[4];
+#pragma unroll
+  for (unsigned k = 0; k < 4; k++) {
+    unsigned column = tile * 1024 + k * THREADS + threadIdx.x;
+    runOf[k] = column / width;
+    ofColumn[k] = withColumns && column < columns ? columnFactors[column] : 1.0f;
+    columnSums[k] = 0.0f;
+  }
+  for (unsigned first = part * slab; first < end; first += 8) {
+    for (unsigned r = 0; r < 8; r++) {
+      unsigned row = first + r;
+      float rowSum = 0.0f;
+      if (row < end) {
+        float ofRow = withRows ? rowFactors[row] : 1.0f;
+#pragma unroll
+        for (unsigned k = 0; k < 4; k++) {
+          unsigned column = tile * 1024 + k * THREADS + threadIdx.x;
+          if (column >= columns) continue;
+          unsigned at = row * columns + column;
+          unsigned run = row * perRow + runOf[k];
+          float x = weights[at];
+          float wide = __fmul_rn(x, ofColumn[k]);
+          float shift = __uint_as_float(state[runs + run]);
+          float place = roundedRatio(__fmul_rn(wide, ofRow), __uint_as_float(state[run])) + shift;
+          float given = place >= 0.0f && place <= top ? grad[at] : 0.0f;
+          if (at == state[2 * runs + run]) given += __uint_as_float(state[4 * runs + run]);
+          if (at == state[3 * runs + run]) given += __uint_as_float(state[5 * runs + run]);
+          rowSum += given * wide;
+          columnSums[k] += __fmul_rn(given, ofRow) * x;
+        }
+      }
+      sums[r][threadIdx.x] = rowSum;
+    }
+    __syncthreads();
+    unsigned row = first + threadIdx.x / 32;
+    float sum = 0.0f;
+    for (unsigned i = threadIdx.x % 32; i < THREADS; i += 32) sum += sums[threadIdx.x / 32][i];
+    sum = warpSum(sum);
+    if (withRows && threadIdx.x % 32 == 0 && row < end) rowParts[tile * rows + row] = sum;
+    __syncthreads();
+  }
+  if (!withColumns) return;
+#pragma unroll
+  for (unsigned k = 0; k < 4; k++) {
+    unsigned column = tile * 1024 + k * THREADS + threadIdx.x;
+    if (column < columns) columnParts[part * columns + column] = columnSums[k];
+  }
+}
+
+//# factorSums
+// 32 sums a group, each by 8 threads: the first groups those of rows, the others those of columns.
+extern "C" __global__ void factorSums(const float* rowParts, const float* columnParts, float* rowsGrad, float* columnsGrad,
+                                      unsigned rows, unsigned columns, unsigned tiles, unsigned slabs, unsigned rowGroups) {
+  __shared__ float sums[THREADS];
+  bool ofRows = blockIdx.x < rowGroups;
+  const float* parts = ofRows ? rowParts : columnParts;
+  unsigned size = ofRows ? rows : columns, count = ofRows ? tiles : slabs;
+  unsigned at = (blockIdx.x - (ofRows ? 0 : rowGroups)) * 32 + threadIdx.x % 32;
+  float sum = 0.0f;
+  if (at < size)
+    for (unsigned part = threadIdx.x / 32; part < count; part += 8) sum += parts[part * size + at];
+  sums[threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.x >= 32 || at >= size) return;
+  for (unsigned i = 1; i < 8; i++) sum += sums[i * 32 + threadIdx.x];
+  (ofRows ? rowsGrad : columnsGrad)[at] = sum;
+}

@@ -1,0 +1,29 @@
+
+//# transpose
+// A tile of 32 x 32 a group, through shared memory with a column to spare against bank conflicts.
+extern "C" __global__ void transpose(const float* a, float* y, unsigned rows, unsigned columns) {
+  __shared__ float tile[32][33];
+  unsigned across = (columns + 31) / 32;
+  unsigned row0 = blockIdx.x / across * 32, column0 = blockIdx.x % across * 32;
+  unsigned x = threadIdx.x % 32;
+  for (unsigned r = threadIdx.x / 32; r < 32; r += THREADS / 32)
+    if (row0 + r < rows && column0 + x < columns) tile[r][x] = a[(size_t)(row0 + r) * columns + column0 + x];
+  __syncthreads();
+  for (unsigned r = threadIdx.x / 32; r < 32; r += THREADS / 32)
+    if (column0 + r < columns && row0 + x < rows) y[(size_t)(column0 + r) * rows + row0 + x] = tile[x][r];
+}
+
+//# gatherRows
+extern "C" __global__ void gatherRows(const float* table, const int* indices, float* y, int* fault, unsigned rows,
+                                      unsigned width, unsigned size, int check) {
+  unsigned begin = blockIdx.x * 1024 + threadIdx.x;
+  for (unsigned i = begin; i < min(begin + 1024, size); i += THREADS) {
+    unsigned at = i / width;
+    int row = indices[at];
+    if (row < 0 || row >= (int)rows) {
+      fault[0] = check;
+      fault[1] = row;
+      fault[2] = at;
+    } else y[i] = table[(size_t)row * width + i % width];
+  }
+}

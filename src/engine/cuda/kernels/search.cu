@@ -1,0 +1,338 @@
+// Searches by a group: its VECTORS vectors of LENGTH elements against all codewords of a stage, every 256th of which is a
+// thread's. Distances are those of the contract, each step rounded; they are compared by their bits, which order the numbers
+// from 0 on and put NaN last. `books` is the C of each stage, then the stages' codebooks as columns, [LENGTH][C] (codebookColumns).
+
+#define SLAB (VECTORS * LENGTH)
+#define WARPS (THREADS / 32)
+#define INFINITE 0x7f800000u
+// long vectors do not fit the registers, and unrolled they would take seconds to compile
+#if SLAB <= 64
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("unroll 1")
+#endif
+
+/** Codewords found for the group's vectors. */
+struct Found {
+  unsigned distance[VECTORS];  // bits
+  unsigned index[VECTORS];
+};
+
+/** What the choice of one codeword a stage needs, in shared memory. */
+struct Choice {
+  Found found, last;  // the last candidate of the first stage
+  unsigned warpDistance[WARPS][VECTORS], warpIndex[WARPS][VECTORS];
+  unsigned trial[STAGES][VECTORS], total[VECTORS];
+  unsigned chosen[STAGES][VECTORS], least[VECTORS];
+  float rest[SLAB];    // what the stages so far left
+  float vector[SLAB];  // sum of the chosen codewords
+};
+
+/** sum (x_t - c_t)^2 in order of t, each step rounded; c_t lies `stride` apart. */
+__device__ inline float squaredDistance(const float* x, const float* c, size_t stride) {
+  float sum = 0.0f;
+UNROLL
+  for (unsigned k = 0; k < LENGTH; k++) {
+    float difference = __fsub_rn(x[k], c[k * stride]);
+    sum = __fadd_rn(sum, __fmul_rn(difference, difference));
+  }
+  return sum;
+}
+
+/** The nearest of a thread's own codewords to each vector, by (distance, index). */
+struct Own {
+  unsigned distance[VECTORS];  // bits
+  unsigned index[VECTORS];
+};
+
+/**
+ * Each thread's own nearest of `count` codewords to each vector of x (shared); with `after`, of those behind the last candidate in
+ * order of (distance, index).
+ */
+__device__ void searchOwn(const float* book, unsigned count, const float* x, const Choice& choice, bool after, Own& own) {
+  float vector[SLAB];
+#if BEAM
+  unsigned lastDistance[VECTORS];
+  int lastIndex[VECTORS];
+#endif
+UNROLL
+  for (unsigned k = 0; k < SLAB; k++) vector[k] = x[k];
+UNROLL
+  for (unsigned m = 0; m < VECTORS; m++) {
+    own.distance[m] = INFINITE;
+    own.index[m] = ~0u;
+#if BEAM
+    lastDistance[m] = after ? choice.last.distance[m] : 0u;
+    lastIndex[m] = after ? (int)choice.last.index[m] : -1;
+#endif
+  }
+#pragma unroll 2
+  for (unsigned c = threadIdx.x; c < count; c += THREADS) {
+    float codeword[LENGTH];
+UNROLL
+    for (unsigned k = 0; k < LENGTH; k++) codeword[k] = book[(size_t)k * count + c];
+UNROLL
+    for (unsigned m = 0; m < VECTORS; m++) {
+      unsigned distance = __float_as_uint(squaredDistance(vector + m * LENGTH, codeword, 1));
+      bool nearer = distance < own.distance[m];
+#if BEAM
+      nearer = nearer && (distance > lastDistance[m] || (distance == lastDistance[m] && (int)c > lastIndex[m]));
+#endif
+      if (nearer) {
+        own.distance[m] = distance;
+        own.index[m] = c;
+      }
+    }
+  }
+}
+
+/**
+ * After the last candidates were taken, what their threads' own nearest are now: all threads look through the codewords of the
+ * one that had a vector's last candidate.
+ */
+__device__ void renewOwn(const float* book, unsigned count, const float* x, Choice& choice, Own& own) {
+  unsigned t = threadIdx.x;
+#pragma unroll 1
+  for (unsigned m = 0; m < VECTORS; m++) {
+    unsigned lastDistance = choice.last.distance[m], lastIndex = choice.last.index[m];
+    unsigned least = INFINITE, where = ~0u;
+    for (unsigned c = lastIndex % THREADS + THREADS * t; c < count; c += THREADS * THREADS) {
+      unsigned distance = __float_as_uint(squaredDistance(x + m * LENGTH, book + c, count));
+      bool behind = distance > lastDistance || (distance == lastDistance && c > lastIndex);
+      if (behind && distance < least) {
+        least = distance;
+        where = c;
+      }
+    }
+    unsigned distance = __reduce_min_sync(0xffffffffu, least);
+    unsigned index = __reduce_min_sync(0xffffffffu, least == distance ? where : ~0u);
+    if (t % 32 == 0) {
+      choice.warpDistance[t / 32][m] = distance;
+      choice.warpIndex[t / 32][m] = index;
+    }
+  }
+  __syncthreads();
+UNROLL
+  for (unsigned m = 0; m < VECTORS; m++) {
+    if (choice.last.index[m] % THREADS != t) continue;
+    own.distance[m] = INFINITE;
+    own.index[m] = ~0u;
+    for (unsigned warp = 0; warp < WARPS; warp++) {
+      unsigned distance = choice.warpDistance[warp][m], index = choice.warpIndex[warp][m];
+      if (distance > own.distance[m] || (distance == own.distance[m] && index >= own.index[m])) continue;
+      own.distance[m] = distance;
+      own.index[m] = index;
+    }
+  }
+  __syncthreads();
+}
+
+/** The nearest of all threads' own, in `found`. Codeword 0 at an infinite distance where there is none. */
+__device__ void settle(unsigned count, Choice& choice, const Own& own) {
+UNROLL
+  for (unsigned m = 0; m < VECTORS; m++) {
+    unsigned distance = __reduce_min_sync(0xffffffffu, own.distance[m]);
+    unsigned index = __reduce_min_sync(0xffffffffu, own.distance[m] == distance ? own.index[m] : ~0u);
+    if (threadIdx.x % 32 == 0) {
+      choice.warpDistance[threadIdx.x / 32][m] = distance;
+      choice.warpIndex[threadIdx.x / 32][m] = index;
+    }
+  }
+  __syncthreads();
+  if (threadIdx.x < VECTORS) {
+    unsigned m = threadIdx.x, distance = choice.warpDistance[0][m], index = choice.warpIndex[0][m];
+    for (unsigned warp = 1; warp < WARPS; warp++) {
+      unsigned other = choice.warpDistance[warp][m];
+      if (other > distance || (other == distance && choice.warpIndex[warp][m] >= index)) continue;
+      distance = other;
+      index = choice.warpIndex[warp][m];
+    }
+    choice.found.distance[m] = distance;
+    choice.found.index[m] = index < count ? index : 0u;
+  }
+  __syncthreads();
+}
+
+/** The nearest of `count` codewords to each vector of x (shared), the lowest of equals, in `found`. */
+__device__ void nearestOf(const float* book, unsigned count, const float* x, Choice& choice) {
+  Own own;
+  searchOwn(book, count, x, choice, false, own);
+  settle(count, choice, own);
+}
+
+/**
+ * One codeword a stage for each vector of x (shared): the `width` nearest of the first stage are continued greedily, nearest
+ * first; the least distance after the last stage wins. Leaves `chosen` and `vector`.
+ */
+__device__ void chooseStages(const float* books, unsigned width, const float* x, Choice& choice) {
+  unsigned t = threadIdx.x;
+#if BEAM
+  Own first;  // of the first stage, for all candidates
+#endif
+  for (unsigned candidate = 0; candidate < width; candidate++) {
+    const float* book = books + STAGES;
+    unsigned count = 0;
+    const float* searched = x;
+#pragma unroll 1
+    for (unsigned stage = 0; stage < STAGES; stage++) {
+      if (stage > 0) {
+        for (unsigned e = t; e < SLAB; e += THREADS)
+          choice.rest[e] = searched[e] - book[(size_t)(e % LENGTH) * count + choice.found.index[e / LENGTH]];
+        searched = choice.rest;
+        __syncthreads();
+      }
+      book += (size_t)LENGTH * count;
+      count = books[stage];
+#if BEAM
+      if (stage == 0) {
+        // a codebook of a few codewords a thread is searched again as fast
+        if (candidate == 0 || count <= 2 * THREADS) searchOwn(book, count, searched, choice, candidate > 0, first);
+        else renewOwn(book, count, searched, choice, first);
+        settle(count, choice, first);
+      } else
+#endif
+        nearestOf(book, count, searched, choice);
+      if (t < VECTORS) {
+        choice.trial[stage][t] = choice.found.index[t];
+        choice.total[t] = choice.found.distance[t];
+        if (stage == 0) {
+          choice.last.distance[t] = choice.found.distance[t];
+          choice.last.index[t] = choice.found.index[t];
+        }
+      }
+    }
+    if (t < VECTORS && (candidate == 0 || choice.total[t] < choice.least[t])) {
+      choice.least[t] = choice.total[t];
+      for (unsigned stage = 0; stage < STAGES; stage++) choice.chosen[stage][t] = choice.trial[stage][t];
+    }
+  }
+  __syncthreads();
+  for (unsigned e = t; e < SLAB; e += THREADS) {
+    const float* book = books + STAGES;
+    float sum = 0.0f;
+    for (unsigned stage = 0; stage < STAGES; stage++) {
+      unsigned count = books[stage];
+      sum += book[(size_t)(e % LENGTH) * count + choice.chosen[stage][e / LENGTH]];
+      book += (size_t)LENGTH * count;
+    }
+    choice.vector[e] = sum;
+  }
+  __syncthreads();
+}
+
+//# nearestGroups
+// VECTORS vectors a group.
+extern "C" __global__ void nearestGroups(const float* vectors, const float* books, int* indices, float* distances,
+                                         unsigned count, unsigned codewords) {
+  __shared__ Choice choice;
+  __shared__ float x[SLAB];
+  unsigned first = blockIdx.x * VECTORS;
+  for (unsigned e = threadIdx.x; e < SLAB; e += THREADS)
+    x[e] = first + e / LENGTH < count ? vectors[(size_t)first * LENGTH + e] : 0.0f;
+  __syncthreads();
+  nearestOf(books + 1, codewords, x, choice);
+  unsigned m = threadIdx.x;
+  if (m >= VECTORS || first + m >= count) return;
+  unsigned index = choice.found.index[m], distance = choice.found.distance[m];
+  indices[first + m] = index;
+  distances[first + m] = distance < INFINITE ? __uint_as_float(distance)
+                                             : squaredDistance(x + m * LENGTH, books + 1 + index, codewords);
+}
+
+//# sweepBlock
+// Columns [start, stop) of the segment [begin, end), one after the other, in the rows of the group's vectors. What a column left
+// goes to the block's later columns here, and to `errors` [stop - start, P] for those after the block.
+extern "C" __global__ void sweepBlock(const float* books, const float* feedback, float* running,
+                                      float* quantized, float* errors, int* indices, unsigned columns, unsigned rows,
+                                      unsigned begin, unsigned end, unsigned start, unsigned stop, unsigned width) {
+  __shared__ Choice choice;
+  __shared__ float tile[COLUMNS * SLAB];  // [stop - start][SLAB]
+  __shared__ float factors[COLUMNS], error[SLAB];
+  unsigned t = threadIdx.x, first = blockIdx.x * SLAB;
+  unsigned own = min((unsigned)SLAB, rows - first);
+  for (unsigned k = t; k < (stop - start) * SLAB; k += THREADS) {
+    unsigned e = k % SLAB;
+    tile[k] = e < own ? running[(size_t)(start + k / SLAB) * rows + first + e] : 0.0f;
+  }
+  for (unsigned i = start; i < stop; i++) {
+    for (unsigned k = i - start + 1 + t; k < stop - start; k += THREADS)
+      factors[k] = feedback[(size_t)i * columns + start + k];
+    __syncthreads();
+    const float* x = tile + (i - start) * SLAB;
+    chooseStages(books, width, x, choice);
+    for (unsigned e = t; e < SLAB; e += THREADS) {
+      float q = choice.vector[e];
+      error[e] = x[e] - q;
+      if (e >= own) continue;
+      size_t at = (size_t)i * rows + first + e;
+      quantized[at] = q;
+      running[at] = x[e];
+      errors[(size_t)(i - start) * rows + first + e] = error[e];
+    }
+    for (unsigned k = t; k < STAGES * VECTORS; k += THREADS) {
+      unsigned m = k % VECTORS, stage = k / VECTORS;
+      if (m * LENGTH >= own) continue;
+      size_t column = (size_t)stage * (end - begin) + i - begin;
+      indices[column * (rows / LENGTH) + first / LENGTH + m] = choice.chosen[stage][m];
+    }
+    __syncthreads();
+    for (unsigned k = (i - start + 1) * SLAB + t; k < (stop - start) * SLAB; k += THREADS)
+      tile[k] -= error[k % SLAB] * factors[k / SLAB];
+    __syncthreads();
+  }
+}
+
+//# coordinateBlock
+// As sweepBlock, for coordinate descent: gradient [stop - start, P] holds H E of the block's columns before it; a change of E goes
+// to the block's later columns here, and to `error`.
+extern "C" __global__ void coordinateBlock(const float* books, const float* weights, const float* hessian,
+                                           const float* gradient, float* quantized, float* error, int* indices,
+                                           unsigned columns, unsigned rows, unsigned begin, unsigned end, unsigned start,
+                                           unsigned stop, unsigned width) {
+  __shared__ Choice choice;
+  __shared__ float tile[COLUMNS * SLAB];  // [stop - start][SLAB]
+  __shared__ float factors[COLUMNS], wanted[SLAB], now[SLAB], change[SLAB];
+  __shared__ bool adopted[VECTORS];
+  unsigned t = threadIdx.x, first = blockIdx.x * SLAB;
+  unsigned own = min((unsigned)SLAB, rows - first);
+  for (unsigned k = t; k < (stop - start) * SLAB; k += THREADS) {
+    unsigned e = k % SLAB;
+    tile[k] = e < own ? gradient[(size_t)(k / SLAB) * rows + first + e] : 0.0f;
+  }
+  __syncthreads();
+  for (unsigned i = start; i < stop; i++) {
+    float curvature = hessian[(size_t)i * columns + i];
+    if (!(curvature > 0.0f)) continue;
+    for (unsigned k = i - start + 1 + t; k < stop - start; k += THREADS)
+      factors[k] = hessian[(size_t)i * columns + start + k];
+    for (unsigned e = t; e < SLAB; e += THREADS) {
+      now[e] = e < own ? quantized[(size_t)i * rows + first + e] : 0.0f;
+      wanted[e] = now[e] + tile[(i - start) * SLAB + e] / curvature;
+    }
+    __syncthreads();
+    chooseStages(books, width, wanted, choice);
+    if (t < VECTORS)
+      adopted[t] = t * LENGTH < own && squaredDistance(wanted + t * LENGTH, choice.vector + t * LENGTH, 1) <
+                                           squaredDistance(wanted + t * LENGTH, now + t * LENGTH, 1);
+    __syncthreads();
+    for (unsigned e = t; e < SLAB; e += THREADS) {
+      change[e] = 0.0f;
+      if (!adopted[e / LENGTH]) continue;
+      size_t at = (size_t)i * rows + first + e;
+      float after = weights[at] - choice.vector[e];
+      change[e] = after - error[at];
+      error[at] = after;
+      quantized[at] = choice.vector[e];
+    }
+    for (unsigned k = t; k < STAGES * VECTORS; k += THREADS) {
+      unsigned m = k % VECTORS, stage = k / VECTORS;
+      if (!adopted[m]) continue;
+      size_t column = (size_t)stage * (end - begin) + i - begin;
+      indices[column * (rows / LENGTH) + first / LENGTH + m] = choice.chosen[stage][m];
+    }
+    __syncthreads();
+    for (unsigned k = (i - start + 1) * SLAB + t; k < (stop - start) * SLAB; k += THREADS)
+      tile[k] += change[k % SLAB] * factors[k / SLAB];
+    __syncthreads();
+  }
+}

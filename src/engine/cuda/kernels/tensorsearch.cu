@@ -1,0 +1,350 @@
+// Nearest codewords by the tensor cores. Vectors and codewords are scaled by a power of two and split into two f16, x = xh + xl,
+// c = ch + cl; a score x.c - |c|^2 / 2 is the sum of xh.ch + xl.ch + xh.cl (3v terms of a product of matrices, padded to
+// SLOTS, a multiple of 8) on top of -|c|^2 / 2.
+
+#define SLOTS ((3 * LENGTH + 7) / 8 * 8)
+#define WIDE (SLOTS / 16)         // products of depth 16
+#define NARROW (SLOTS % 16 / 8)   // and of depth 8
+#define WORDS (2 * WIDE + NARROW) // of a lane, for 8 codewords
+
+/** The power of two that brings the largest element to 64 .. 128; 1 where there is none. */
+__device__ inline float scaleOf(unsigned largestBits) {
+  int exponent = (int)(largestBits >> 23) - 127;
+  if (largestBits == 0 || exponent > 100) return 1.0f;
+  return __uint_as_float((unsigned)(127 + min(120, 6 - exponent)) << 23);
+}
+
+__device__ inline unsigned halfBits(float value) {
+  unsigned short half;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(half) : "f"(value));
+  return half;
+}
+
+__device__ inline float halfValue(unsigned bits) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"((unsigned short)bits));
+  return value;
+}
+
+/** f16 of slot j: the high parts, then the parts named by `second` and `third` (0 high, 1 low), then zeros. */
+template <int second, int third>
+__device__ inline unsigned slotBits(const float* values, unsigned j) {
+  if (j >= 3 * LENGTH) return 0;
+  float value = values[j % LENGTH];
+  unsigned high = halfBits(value);
+  int low = j < LENGTH ? 0 : j < 2 * LENGTH ? second : third;
+  return low ? halfBits(value - halfValue(high)) : high;
+}
+
+template <int second, int third>
+__device__ inline unsigned slotPair(const float* values, unsigned j) {
+  return slotBits<second, third>(values, j) | slotBits<second, third>(values, j + 1) << 16;
+}
+
+/** d = a b + c: 16 vectors by 8 codewords, 16 slots deep. */
+__device__ inline void wideProduct(float* d, const unsigned* a, const unsigned* b, float c0, float c1, float c2, float c3) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%10, %11, %12, %13};"
+      : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(c0), "f"(c1), "f"(c2), "f"(c3));
+}
+
+/** The same, 8 slots deep. */
+__device__ inline void narrowProduct(float* d, const unsigned* a, const unsigned* b, float c0, float c1, float c2, float c3) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%7, %8, %9, %10};"
+      : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(b[0]), "f"(c0), "f"(c1), "f"(c2), "f"(c3));
+}
+
+/** In the steps of the contract. */
+__device__ inline float contractDistance(const float* x, const float* codebook, unsigned c) {
+  float sum = 0.0f;
+#pragma unroll
+  for (unsigned k = 0; k < LENGTH; k++) {
+    float difference = __fsub_rn(x[k], codebook[(size_t)c * LENGTH + k]);
+    sum = __fadd_rn(sum, __fmul_rn(difference, difference));
+  }
+  return sum;
+}
+
+//# largestBits
+// Bits of the largest |x| of all elements; integers, so the order does not matter. `largest` starts at 0.
+extern "C" __global__ void largestBits(const float* x, unsigned* largest, unsigned size) {
+  unsigned most = 0;
+  for (unsigned i = blockIdx.x * 4096 + threadIdx.x; i < min(blockIdx.x * 4096 + 4096, size); i += THREADS)
+    most = max(most, __float_as_uint(x[i]) & 0x7fffffffu);
+  most = __reduce_max_sync(0xffffffffu, most);
+  if (threadIdx.x % 32 == 0) atomicMax(largest, most);
+}
+
+//# codebookFragments
+// Operands for 8 codewords a warp, as the lanes take them, and the starts of their scores; codewords beyond the last never win.
+extern "C" __global__ void codebookFragments(const float* codebook, const unsigned* largest, unsigned* fragments,
+                                             float* starts, unsigned codewords, unsigned tiles) {
+  unsigned tile = blockIdx.x * (THREADS / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
+  if (tile >= tiles) return;
+  float scale = scaleOf(*largest);
+  unsigned codeword = tile * 8 + lane / 4;
+  float values[LENGTH], norm = 0.0f;
+  for (unsigned k = 0; k < LENGTH; k++) {
+    values[k] = codeword < codewords ? codebook[(size_t)codeword * LENGTH + k] * scale : 0.0f;
+    norm = fmaf(values[k], values[k], norm);
+  }
+  unsigned* to = fragments + (size_t)tile * WORDS * 32 + lane;
+  unsigned at = lane % 4 * 2;
+  for (unsigned w = 0; w < WIDE; w++) {
+    to[(2 * w) * 32] = slotPair<0, 1>(values, 16 * w + at);
+    to[(2 * w + 1) * 32] = slotPair<0, 1>(values, 16 * w + 8 + at);
+  }
+  if (NARROW) to[2 * WIDE * 32] = slotPair<0, 1>(values, 16 * WIDE + at);
+  if (lane % 4 == 0) starts[codeword] = codeword < codewords ? -0.5f * norm : -__uint_as_float(0x7f800000u);
+}
+
+//# nearestTensor
+// A warp holds 64 vectors as operands and goes through the codebook 8 codewords at a time, RUN times for a run: of the 16
+// codewords of a run that a lane sees only the greatest score counts. The best run of a vector is searched again in the steps of
+// the contract, which gives codeword w and its distance. Vectors for which that may be another one are listed.
+//
+// No codeword of another run is as near as w when the second best run's score is below the best by more than
+//   bound = BOUND (|x|^2 + d(w)) + 2^-19 (|x| + sqrt d(w)) / scale.
+// u = 2^-24, r = |x| + sqrt d, so that |x| and |c| are at most r and r^2 at most 2 (|x|^2 + d). Splitting costs 2^-22 of each
+// element, or 2^-25 / scale where f16 is subnormal (the second term), and xl.cl is left out: 12 u r^2 together. A product of
+// depth n adds n + 1 exact terms, each cut at 2^-23 of the greatest of terms and sums, which is at most r^2: 2 (n + 1) u r^2.
+// |c|^2 / 2 is wrong by (v + 1) u r^2 / 2. A score is then wrong by less than (2 (17 WIDE + 9 NARROW) + v / 2 + 13) u r^2; two
+// of them, and distances of the contract, by (v + 2) u d each, stay below twice that with 16 for 13.
+#define BOUND ((4 * (2 * (17 * WIDE + 9 * NARROW) + LENGTH / 2 + 16)) * 0x1p-24f)
+#define RUN 8
+#define TILES 64  // of 8 codewords, in shared memory
+#define HELD 4    // tiles of 16 vectors that a warp holds
+
+extern "C" __global__ void __launch_bounds__(256, 2)
+    nearestTensor(const float* vectors, const float* codebook, const unsigned* largest, const unsigned* fragments,
+                  const float* starts, int* indices, float* distances, int* list, unsigned* listed, unsigned count,
+                  unsigned codewords, unsigned tiles) {
+  __shared__ unsigned operands[TILES * WORDS * 32];
+  __shared__ float begins[TILES * 8];
+  const float infinite = __uint_as_float(0x7f800000u);
+  unsigned t = threadIdx.x, lane = t % 32, quad = lane % 4;
+  unsigned first = blockIdx.x * (THREADS / 32 * HELD * 16), own = t / 32 * HELD * 16 + lane / 4;
+  float scale = scaleOf(*largest);
+
+  unsigned a[HELD][2 * WORDS];  // rows own and own + 8 of each tile, in turn
+  float best[HELD][2], second[HELD][2];
+  unsigned where[HELD][2];
+#pragma unroll
+  for (unsigned h = 0; h < HELD; h++)
+#pragma unroll
+    for (unsigned half = 0; half < 2; half++) {
+      unsigned i = first + own + h * 16 + half * 8;
+      float x[LENGTH];
+#pragma unroll
+      for (unsigned k = 0; k < LENGTH; k++) x[k] = i < count ? vectors[(size_t)i * LENGTH + k] * scale : 0.0f;
+#pragma unroll
+      for (unsigned w = 0; w < WIDE; w++) {
+        a[h][4 * w + half] = slotPair<1, 0>(x, 16 * w + 2 * quad);
+        a[h][4 * w + 2 + half] = slotPair<1, 0>(x, 16 * w + 8 + 2 * quad);
+      }
+      if (NARROW) a[h][4 * WIDE + half] = slotPair<1, 0>(x, 16 * WIDE + 2 * quad);
+      best[h][half] = second[h][half] = -infinite;
+      where[h][half] = 0;
+    }
+
+  for (unsigned base = 0; base < tiles; base += TILES) {
+    unsigned have = min((unsigned)TILES, tiles - base);
+    __syncthreads();
+    for (unsigned e = t; e < have * WORDS * 32; e += THREADS) operands[e] = fragments[(size_t)base * WORDS * 32 + e];
+    for (unsigned e = t; e < have * 8; e += THREADS) begins[e] = starts[base * 8 + e];
+    __syncthreads();
+    for (unsigned run = 0; run < have; run += RUN) {
+      float most[HELD][2];
+#pragma unroll
+      for (unsigned h = 0; h < HELD; h++) most[h][0] = most[h][1] = -infinite;
+#pragma unroll
+      for (unsigned j = 0; j < RUN; j++) {
+        const unsigned* from = operands + (run + j) * WORDS * 32 + lane;
+        unsigned b[WORDS];
+#pragma unroll
+        for (unsigned w = 0; w < WORDS; w++) b[w] = from[w * 32];
+        float2 start = *(const float2*)(begins + (run + j) * 8 + 2 * quad);
+#pragma unroll
+        for (unsigned h = 0; h < HELD; h++) {
+          float s[4];
+          if (WIDE) wideProduct(s, a[h], b, start.x, start.y, start.x, start.y);
+          else narrowProduct(s, a[h], b, start.x, start.y, start.x, start.y);
+#pragma unroll
+          for (unsigned w = 1; w < WIDE; w++) wideProduct(s, a[h] + 4 * w, b + 2 * w, s[0], s[1], s[2], s[3]);
+          if (WIDE && NARROW) narrowProduct(s, a[h] + 4 * WIDE, b + 2 * WIDE, s[0], s[1], s[2], s[3]);
+          most[h][0] = fmaxf(most[h][0], fmaxf(s[0], s[1]));
+          most[h][1] = fmaxf(most[h][1], fmaxf(s[2], s[3]));
+        }
+      }
+#pragma unroll
+      for (unsigned h = 0; h < HELD; h++)
+#pragma unroll
+        for (unsigned half = 0; half < 2; half++) {
+          float most1 = most[h][half];
+          second[h][half] = fmaxf(second[h][half], fminf(best[h][half], most1));
+          if (most1 > best[h][half]) {
+            best[h][half] = most1;
+            where[h][half] = base + run;
+          }
+        }
+    }
+  }
+
+#pragma unroll
+  for (unsigned h = 0; h < HELD; h++)
+#pragma unroll
+    for (unsigned half = 0; half < 2; half++) {
+      // four lanes saw a vector: the best of their runs, the first of equals, and the second best
+      float top = best[h][half], next = second[h][half];
+      unsigned place = where[h][half] * 8 + 2 * quad;
+#pragma unroll
+      for (unsigned step = 1; step < 4; step *= 2) {
+        float otherTop = __shfl_xor_sync(0xffffffffu, top, step), otherNext = __shfl_xor_sync(0xffffffffu, next, step);
+        unsigned otherPlace = __shfl_xor_sync(0xffffffffu, place, step);
+        next = fmaxf(fminf(top, otherTop), fmaxf(next, otherNext));
+        if (otherTop > top || (otherTop == top && otherPlace < place)) {
+          top = otherTop;
+          place = otherPlace;
+        }
+      }
+      unsigned i = first + own + h * 16 + half * 8;
+      if ((h * 2 + half) % 4 != quad || i >= count) continue;  // each lane finishes two of the eight vectors
+      float x[LENGTH], norm = 0.0f, least = infinite;
+      unsigned index = 0;
+#pragma unroll
+      for (unsigned k = 0; k < LENGTH; k++) {
+        x[k] = vectors[(size_t)i * LENGTH + k];
+        norm = fmaf(x[k], x[k], norm);
+      }
+      for (unsigned j = 0; j < 2 * RUN; j++) {
+        unsigned c = place + j / 2 * 8 + j % 2;
+        if (c >= codewords) continue;
+        float distance = contractDistance(x, codebook, c);
+        if (distance < least) {
+          least = distance;
+          index = c;
+        }
+      }
+      indices[i] = index;
+      distances[i] = least;
+      float size = norm + least;
+      float bound = BOUND * size + 0x1p-19f * (sqrtf(norm) + sqrtf(least)) / scale + 1e-30f;
+      // scores are of scaled vectors
+      if (!(size < 1e36f && (top - next) / scale / scale > bound)) list[atomicAdd(listed, 1u)] = i;
+    }
+}
+
+//# nearestListed
+// The vectors that failed the test above, in f32 as nearestTiled (codebook.cu, where the bound is derived), one a thread: the
+// two best runs are searched again, and the third must be below the best by the bound. The list is in no fixed order, and a
+// vector's result does not depend on its place.
+#define RUN 16
+
+extern "C" __global__ void nearestListed(const float* vectors, const float* codebook, const int* list,
+                                         const unsigned* listed, int* indices, float* distances, unsigned codewords) {
+  __shared__ __align__(16) float tile[THREADS * LENGTH];
+  __shared__ float starts[THREADS];  // -|c|^2 / 2
+  __shared__ unsigned open, failed[THREADS];
+  const float infinite = __uint_as_float(0x7f800000u);
+  unsigned t = threadIdx.x, first = blockIdx.x * THREADS, count = *listed;
+  if (first >= count) return;
+  bool mine = first + t < count;
+  unsigned i = mine ? list[first + t] : 0;
+  float x[LENGTH], best = -infinite, second = -infinite, third = -infinite;
+  unsigned where = 0, next = 0;
+#pragma unroll
+  for (unsigned k = 0; k < LENGTH; k++) x[k] = vectors[(size_t)i * LENGTH + k];
+  if (t == 0) open = 0;
+  for (unsigned base = 0; base < codewords; base += THREADS) {
+    __syncthreads();
+    unsigned c = base + t;
+    float norm = 0.0f;
+#pragma unroll
+    for (unsigned k = 0; k < LENGTH; k++) {
+      float value = c < codewords ? codebook[(size_t)c * LENGTH + k] : 0.0f;
+      tile[t * LENGTH + k] = value;
+      norm = fmaf(value, value, norm);
+    }
+    starts[t] = c < codewords ? -0.5f * norm : -infinite;
+    __syncthreads();
+    unsigned have = min((unsigned)THREADS, codewords - base);
+    for (unsigned run = 0; run < have; run += RUN) {
+      float most = -infinite;
+#pragma unroll
+      for (unsigned j = 0; j < RUN; j++) {
+        float score = starts[run + j];
+#pragma unroll
+        for (unsigned k = 0; k < LENGTH; k++) score = fmaf(x[k], tile[(run + j) * LENGTH + k], score);
+        most = fmaxf(most, score);
+      }
+      if (most <= third) continue;
+      third = fmaxf(third, fminf(second, most));
+      if (most > best) {
+        second = best;
+        next = where;
+        best = most;
+        where = base + run;
+      } else if (most > second) {
+        second = most;
+        next = base + run;
+      }
+    }
+  }
+  if (mine) {
+    float least = infinite, norm = 0.0f;
+    unsigned index = ~0u;
+    for (unsigned j = 0; j < 2 * RUN; j++) {
+      unsigned c = (j < RUN ? where : next) + j % RUN;
+      if (c >= codewords) continue;
+      float distance = contractDistance(x, codebook, c);
+      if (distance < least || (distance == least && c < index)) {
+        least = distance;
+        index = c;
+      }
+    }
+#pragma unroll
+    for (unsigned k = 0; k < LENGTH; k++) norm = fmaf(x[k], x[k], norm);
+    indices[i] = index < codewords ? index : 0;
+    distances[i] = least;
+    float size = norm + least, bound = (LENGTH + 1) * 0x1p-20f * size + 1e-30f;
+    if (!(size < 1e36f && third < best - bound)) failed[atomicAdd(&open, 1u)] = i;
+  }
+  __syncthreads();
+
+  // all of a group look for one vector at a time: what is left is little, and would keep single warps waiting
+  __shared__ unsigned leasts[THREADS / 32], firsts[THREADS / 32];
+  for (unsigned place = 0; place < open; place++) {
+    i = failed[place];
+    float own[LENGTH];
+#pragma unroll
+    for (unsigned k = 0; k < LENGTH; k++) own[k] = vectors[(size_t)i * LENGTH + k];
+    unsigned least = 0x7f800000u, index = ~0u;
+    for (unsigned c = t; c < codewords; c += THREADS) {
+      unsigned distance = __float_as_uint(contractDistance(own, codebook, c));
+      if (distance < least) {
+        least = distance;
+        index = c;
+      }
+    }
+    unsigned nearest = __reduce_min_sync(0xffffffffu, least);
+    index = __reduce_min_sync(0xffffffffu, least == nearest ? index : ~0u);
+    if (t % 32 == 0) {
+      leasts[t / 32] = nearest;
+      firsts[t / 32] = index;
+    }
+    __syncthreads();
+    if (t == 0) {
+      for (unsigned w = 1; w < THREADS / 32; w++)
+        if (leasts[w] < leasts[0] || (leasts[w] == leasts[0] && firsts[w] < firsts[0])) {
+          leasts[0] = leasts[w];
+          firsts[0] = firsts[w];
+        }
+      index = firsts[0] < codewords ? firsts[0] : 0;
+      indices[i] = index;
+      distances[i] = contractDistance(own, codebook, index);
+    }
+    __syncthreads();
+  }
+}

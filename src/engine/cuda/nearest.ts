@@ -1,0 +1,95 @@
+import { checkNearestCodeword } from "../check.js";
+import { declareKernel } from "../device/device.js";
+import type { DeviceMemory } from "../device/memory.js";
+import { nearestOperations } from "../device/operations/codebook.js";
+import type { Engine } from "../engine.js";
+
+const SAMPLES = [[8], [6], [4], [2], [12]];
+const LARGEST = declareKernel("tensorsearch", "largestBits", {
+  reads: { x: "f32" },
+  writes: { largest: "u32" },
+  numbers: { size: "u32" },
+  constants: ["LENGTH"],
+  samples: [[8]],
+});
+const FRAGMENTS = declareKernel("tensorsearch", "codebookFragments", {
+  reads: { codebook: "f32", largest: "u32" },
+  writes: { fragments: "u32", starts: "f32" },
+  numbers: { codewords: "u32", tiles: "u32" },
+  constants: ["LENGTH"],
+  samples: SAMPLES,
+});
+const NEAREST = declareKernel("tensorsearch", "nearestTensor", {
+  reads: { vectors: "f32", codebook: "f32", largest: "u32", fragments: "u32", starts: "f32" },
+  writes: { indices: "i32", distances: "f32", list: "i32", listed: "u32" },
+  numbers: { count: "u32", codewords: "u32", tiles: "u32" },
+  constants: ["LENGTH"],
+  samples: SAMPLES,
+});
+const LISTED = declareKernel("tensorsearch", "nearestListed", {
+  reads: { vectors: "f32", codebook: "f32", list: "i32", listed: "u32" },
+  writes: { indices: "i32", distances: "f32" },
+  numbers: { codewords: "u32" },
+  constants: ["LENGTH"],
+  samples: SAMPLES,
+});
+
+/** Pairs from which on the tensor cores pay. */
+const LEAST_PAIRS = 2 ** 27;
+/** Codewords of a run that is compared as one, and vectors of a group. */
+const [RUN_CODEWORDS, GROUP_VECTORS] = [64, 512];
+/** Beyond it the operands of 512 codewords exceed the shared memory. */
+const MOST_LENGTH = 12;
+const THREADS = 256;
+
+/** The search for many vectors in a large codebook by the tensor cores; otherwise what all devices do. */
+export const tensorNearestOperations = (memory: DeviceMemory): Pick<Engine, "nearestCodeword"> => {
+  const plain = nearestOperations(memory);
+  return {
+    nearestCodeword(vectors, codebook, previous) {
+      const { count, vectorLength, codewords } = checkNearestCodeword(vectors, codebook, previous);
+      if (vectorLength < 2 || vectorLength > MOST_LENGTH || count * codewords < LEAST_PAIRS)
+        return plain.nearestCodeword(vectors, codebook, previous);
+      if (previous) memory.check(previous);
+      const indices = memory.empty([count], "i32");
+      const distances = memory.empty([count]);
+      memory.scope(() => {
+        const constants = [vectorLength];
+        const largest = memory.create([1], "u32");
+        for (const x of [vectors, codebook])
+          memory.run(LARGEST, {
+            groups: Math.ceil(x.size / 4096),
+            tensors: [x, largest],
+            numbers: [x.size],
+            constants,
+          });
+        const tiles = (Math.ceil(codewords / RUN_CODEWORDS) * RUN_CODEWORDS) / 8;
+        const slots = Math.ceil((3 * vectorLength) / 8);
+        const fragments = memory.empty([tiles * slots * 32], "u32");
+        const starts = memory.empty([tiles * 8]);
+        memory.run(FRAGMENTS, {
+          groups: Math.ceil(tiles / (THREADS / 32)),
+          tensors: [codebook, largest, fragments, starts],
+          numbers: [codewords, tiles],
+          constants,
+        });
+        const list = memory.empty([count], "i32");
+        const listed = memory.create([1], "u32");
+        memory.run(NEAREST, {
+          groups: Math.ceil(count / GROUP_VECTORS),
+          tensors: [vectors, codebook, largest, fragments, starts, indices, distances, list, listed],
+          numbers: [count, codewords, tiles],
+          constants,
+        });
+        // groups for all of them: those beyond the list end at once
+        memory.run(LISTED, {
+          groups: Math.ceil(count / THREADS),
+          tensors: [vectors, codebook, list, listed, indices, distances],
+          numbers: [codewords],
+          constants,
+        });
+      });
+      return { indices, distances };
+    },
+  };
+};

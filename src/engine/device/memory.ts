@@ -1,0 +1,217 @@
+import type { BitwrightError } from "../../errors.js";
+import { BYTES_PER_ELEMENT, type DType, type HostArray, hostView, sizeOf, type Tensor } from "../../tensor/index.js";
+import { checkDense, checkRange, checkShape } from "../check.js";
+import { checkCopy } from "../memory.js";
+import { TensorMemory } from "../tensor-memory.js";
+import type { Binding, Device, DeviceBlock, KernelDeclaration } from "./device.js";
+import { BlockPool } from "./pool.js";
+
+/** One call of a kernel; what its declaration names, in that order. */
+export interface KernelCall {
+  /** Nothing runs for 0. */
+  groups: number;
+  /** First those read, then those written. */
+  tensors: readonly Tensor[];
+  numbers?: readonly number[];
+  constants?: readonly number[];
+}
+
+const NONE: readonly number[] = [];
+
+/** A block made from elements of another one, and which of them. */
+interface Derived {
+  byteOffset: number;
+  size: number;
+  block: DeviceBlock;
+}
+
+/** What an element had that it must not have, found by a kernel: the error to throw, from the value and where it was. */
+export type DescribeFault = (value: number, at: number) => BitwrightError;
+
+const bytesOf = (data: HostArray): Uint8Array => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+
+/**
+ * Memory of an engine on a device, and the way to its kernels. Kernels that meet an element that they must refuse (an index
+ * outside, a 0 on a diagonal) note it in the fault word; the next call that waits throws it.
+ */
+export class DeviceMemory extends TensorMemory<DeviceBlock> {
+  private readonly pool: BlockPool;
+  private readonly faultDescriptions: DescribeFault[] = [];
+  private readonly faultWord: Tensor<"i32">;
+
+  constructor(
+    readonly device: Device,
+    limitBytes?: number,
+    /** What an engine has to close before its device. */
+    private readonly beforeClose: () => Promise<void> = async () => {},
+  ) {
+    super();
+    this.pool = new BlockPool(device, limitBytes);
+    this.faultWord = this.create([3], "i32");
+    this.faultWordBytes = this.faultWord.bytes;
+  }
+
+  private readonly faultWordBytes: number;
+  private readonly derived = new Map<DeviceBlock, Derived>();
+
+  protected allocate(bytes: number): DeviceBlock {
+    return this.pool.take(bytes);
+  }
+
+  protected release(block: DeviceBlock): void {
+    this.noteWritten(block);
+    this.pool.give(block);
+  }
+
+  // ---- for the operations of the engine
+
+  /** Enqueues a kernel. Throws "usage" for a tensor that was disposed or that another engine made. */
+  run(kernel: KernelDeclaration, { groups, tensors, numbers = NONE, constants = NONE }: KernelCall): void {
+    this.runOn(
+      kernel,
+      { groups, numbers, constants },
+      tensors.map((tensor) => this.bindingOf(tensor)),
+    );
+  }
+
+  /** Where a tensor lies. Throws as `run`. */
+  bindingOf(tensor: Tensor): Binding {
+    return { block: this.blockOf(tensor), byteOffset: tensor.byteOffset, bytes: tensor.bytes };
+  }
+
+  /** As `run`, on blocks that need not be tensors'. */
+  runOn(
+    kernel: KernelDeclaration,
+    { groups, numbers = NONE, constants = NONE }: Omit<KernelCall, "tensors">,
+    bindings: readonly Binding[],
+  ): void {
+    if (
+      bindings.length !== kernel.reads.length + kernel.writes.length ||
+      numbers.length !== kernel.numbers.length ||
+      constants.length !== kernel.constants.length
+    )
+      throw new Error(`${kernel.name} was not called as it is declared`);
+    if (groups === 0) return;
+    if (this.derived.size > 0)
+      for (let at = kernel.reads.length; at < bindings.length; at++) this.noteWritten(bindings[at].block);
+    this.device.run(kernel, { groups, bindings, numbers, constants });
+  }
+
+  /**
+   * What `make` makes of a tensor's elements, in a block of `bytes`; kept until the tensor's block is written or freed, so that
+   * a tensor in several products is converted once.
+   */
+  derivedFrom(tensor: Tensor, bytes: number, make: (block: DeviceBlock) => void): DeviceBlock {
+    const source = this.blockOf(tensor);
+    const known = this.derived.get(source);
+    if (known && known.byteOffset === tensor.byteOffset && known.size === tensor.size) return known.block;
+    if (known) this.pool.give(known.block);
+    const block = this.pool.take(bytes);
+    make(block);
+    this.derived.set(source, { byteOffset: tensor.byteOffset, size: tensor.size, block });
+    return block;
+  }
+
+  /** The elements of a block are about to change, or it is free: what was derived from it is of no use any more. */
+  noteWritten(block: DeviceBlock): void {
+    const derived = this.derived.get(block);
+    if (!derived) return;
+    this.derived.delete(block);
+    this.pool.give(derived.block);
+  }
+
+  /** Throws as `run`: for operations that look at a tensor before they call a kernel, or call none. */
+  check(...tensors: readonly Tensor[]): void {
+    for (const tensor of tensors) this.blockOf(tensor);
+  }
+
+  /**
+   * The fault tensor, i32 [3], to be written by a kernel, and the number by which the kernel says which check failed: it stores
+   * { number, value, position } there.
+   */
+  fault(describe: DescribeFault): { word: Tensor<"i32">; number: number } {
+    this.faultDescriptions.push(describe);
+    return { word: this.faultWord, number: this.faultDescriptions.length };
+  }
+
+  /** Throws what a kernel since the last call has refused. */
+  async checkFaults(): Promise<void> {
+    if (this.faultDescriptions.length === 0) return;
+    const described = this.faultDescriptions.splice(0);
+    const bytes = await this.device.download(this.blockOf(this.faultWord), 0, this.faultWordBytes);
+    const [number, value, at] = new Int32Array(bytes.buffer, bytes.byteOffset, 3);
+    if (number === 0) return;
+    this.device.zero(this.blockOf(this.faultWord), 0, this.faultWordBytes);
+    throw described[number - 1](value, at);
+  }
+
+  // ---- Engine, "memory"; the fault word is not the user's
+
+  override roomBytes(): number {
+    return this.pool.roomBytes();
+  }
+
+  override liveBytes(): number {
+    return super.liveBytes() - this.faultWordBytes;
+  }
+
+  override peakBytes(): number {
+    return super.peakBytes() - this.faultWordBytes;
+  }
+
+  create<D extends DType = "f32">(shape: readonly number[], dtype: D = "f32" as D): Tensor<D> {
+    const tensor = this.empty(shape, dtype);
+    if (tensor.bytes > 0) this.device.zero(this.blockOf(tensor), 0, tensor.bytes);
+    return tensor;
+  }
+
+  upload<D extends DType>(data: HostArray<D>, shape: readonly number[], dtype: D): Tensor<D> {
+    checkShape("upload", shape);
+    checkDense("upload", data, dtype, sizeOf(shape));
+    const tensor = this.empty(shape, dtype);
+    if (tensor.bytes > 0) this.device.upload(this.blockOf(tensor), 0, bytesOf(data));
+    return tensor;
+  }
+
+  async read<D extends DType>(tensor: Tensor<D>): Promise<HostArray<D>> {
+    const block = this.blockOf(tensor);
+    if (tensor.size === 0) {
+      await this.checkFaults();
+      return hostView(tensor.dtype, new ArrayBuffer(0), 0, 0);
+    }
+    const bytes = await this.device.download(block, tensor.byteOffset, tensor.bytes);
+    await this.checkFaults();
+    return hostView(tensor.dtype, bytes.buffer, bytes.byteOffset, tensor.size);
+  }
+
+  write<D extends DType>(tensor: Tensor<D>, data: HostArray<D>, offset = 0): void {
+    checkDense("write", data, tensor.dtype);
+    checkRange("write", offset, data.length, tensor.size);
+    const block = this.blockOf(tensor);
+    this.noteWritten(block);
+    if (data.length > 0)
+      this.device.upload(block, tensor.byteOffset + offset * BYTES_PER_ELEMENT[tensor.dtype], bytesOf(data));
+  }
+
+  copy<D extends DType>(tensor: Tensor<D>): Tensor<D> {
+    const from = this.blockOf(tensor);
+    const result = this.empty(tensor.shape, tensor.dtype);
+    if (tensor.bytes > 0) this.device.copy(from, tensor.byteOffset, this.blockOf(result), 0, tensor.bytes);
+    return result;
+  }
+
+  copyInto<D extends DType>(target: Tensor<D>, source: Tensor<D>, offset = 0): void {
+    checkCopy(target, source, offset);
+    const [from, to] = [this.blockOf(source), this.blockOf(target)];
+    const at = target.byteOffset + offset * BYTES_PER_ELEMENT[target.dtype];
+    this.noteWritten(to);
+    if (source.bytes > 0) this.device.copy(from, source.byteOffset, to, at, source.bytes);
+  }
+
+  override async close(): Promise<void> {
+    await super.close();
+    this.pool.trim();
+    await this.beforeClose();
+    await this.device.close();
+  }
+}

@@ -1,0 +1,65 @@
+import { checkCoordinateSweep } from "../../check.js";
+import type { Engine } from "../../engine.js";
+import { declareKernel } from "../device.js";
+import type { DeviceMemory } from "../memory.js";
+import { elementwiseOperations } from "./elementwise.js";
+import {
+  BLOCK_CONSTANTS,
+  BLOCK_NUMBERS,
+  BLOCK_SAMPLES,
+  PRODUCT,
+  productGroups,
+  stageViews,
+  sweptSegment,
+} from "./sweep.js";
+
+const BLOCK = declareKernel("search", "coordinateBlock", {
+  reads: { books: "f32", weights: "f32", hessian: "f32", gradient: "f32" },
+  writes: { quantized: "f32", error: "f32", indices: "i32" },
+  numbers: BLOCK_NUMBERS,
+  constants: BLOCK_CONSTANTS,
+  samples: BLOCK_SAMPLES,
+});
+
+export function coordinateOperations(memory: DeviceMemory): Pick<Engine, "coordinateSweep"> {
+  const { subtract } = elementwiseOperations(memory);
+  return {
+    coordinateSweep(weights, hessian, quantized, segments, indices, options) {
+      const { columns, rows, beam } = checkCoordinateSweep(weights, hessian, quantized, segments, indices, options);
+      memory.check(weights, hessian, quantized, ...indices.flat());
+      const result = memory.copy(quantized);
+      const chosen = indices.map((given) => {
+        const all = memory.empty([given.length, ...given[0].shape], "i32");
+        for (const [stage, one] of given.entries()) memory.copyInto(all, one, stage * one.size);
+        return all;
+      });
+      memory.scope(() => {
+        const error = subtract(weights, result);
+        for (const [number, segment] of segments.entries()) {
+          if (chosen[number].size === 0) continue;
+          const swept = sweptSegment(memory, "coordinateSweep", segment, rows, beam);
+          const { begin, end, books, groups, width, constants } = swept;
+          const gradient = memory.empty([swept.columns, rows]);
+          for (let from = begin; from < end; from += swept.columns) {
+            const to = Math.min(end, from + swept.columns);
+            // rows from .. to of H E; H is symmetric, so its columns serve, one element behind the other
+            memory.scope(() => {
+              const part = memory.view(hessian, [columns * columns - from], from);
+              memory.run(PRODUCT, {
+                groups: productGroups(to - from, rows),
+                tensors: [part, error, gradient],
+                numbers: [to - from, rows, columns, columns, 0, 1],
+              });
+            });
+            const tensors = [books, weights, hessian, gradient, result, error, chosen[number]];
+            memory.run(BLOCK, { groups, tensors, numbers: [columns, rows, begin, end, from, to, width], constants });
+          }
+        }
+      });
+      const views = chosen.map((all, number) =>
+        stageViews(memory, all, [...indices[number][0].shape], indices[number].length),
+      );
+      return { indices: views, quantized: result };
+    },
+  };
+}

@@ -1,0 +1,154 @@
+import type { F32 } from "../../../tensor/index.js";
+import {
+  checkAddInto,
+  checkElementwise,
+  checkSameShapes,
+  checkScale,
+  checkScaleRows,
+  checkSiluMultiply,
+  checkUnary,
+} from "../../check.js";
+import type { Engine } from "../../engine.js";
+import { declareKernel, type KernelDeclaration } from "../device.js";
+import type { DeviceMemory } from "../memory.js";
+
+type Operations = Pick<
+  Engine,
+  | "add"
+  | "subtract"
+  | "multiply"
+  | "divide"
+  | "scale"
+  | "addInto"
+  | "scaleRows"
+  | "siluMultiply"
+  | "exp"
+  | "relu"
+  | "gelu"
+  | "siluMultiplyGrad"
+  | "reluGrad"
+  | "geluGrad"
+>;
+
+const binaryKernel = (name: string) =>
+  declareKernel("elementwise", name, {
+    reads: { a: "f32", b: "f32" },
+    writes: { y: "f32" },
+    numbers: { size: "u32", repeat: "u32" },
+  });
+const unaryKernel = (name: string) =>
+  declareKernel("elementwise", name, { reads: { a: "f32" }, writes: { y: "f32" }, numbers: { size: "u32" } });
+const gradKernel = (name: string) =>
+  declareKernel("elementwise", name, {
+    reads: { a: "f32", grad: "f32" },
+    writes: { y: "f32" },
+    numbers: { size: "u32" },
+  });
+
+const ADD = binaryKernel("add");
+const SUBTRACT = binaryKernel("subtract");
+const MULTIPLY = binaryKernel("multiply");
+const DIVIDE = binaryKernel("divide");
+const EXP = unaryKernel("expOf");
+const RELU = unaryKernel("relu");
+const GELU = unaryKernel("gelu");
+const RELU_GRAD = gradKernel("reluGrad");
+const GELU_GRAD = gradKernel("geluGrad");
+const SCALE = declareKernel("elementwise", "scale", {
+  reads: { a: "f32" },
+  writes: { y: "f32" },
+  numbers: { size: "u32", factor: "f32" },
+});
+const ADD_INTO = declareKernel("elementwise", "addInto", {
+  reads: { a: "f32" },
+  writes: { y: "f32" },
+  numbers: { size: "u32", factor: "f32" },
+});
+const SCALE_ROWS = declareKernel("elementwise", "scaleRows", {
+  reads: { a: "f32", factors: "f32" },
+  writes: { y: "f32" },
+  numbers: { size: "u32", width: "u32" },
+});
+const SILU_MULTIPLY = declareKernel("elementwise", "siluMultiply", {
+  reads: { gate: "f32", up: "f32" },
+  writes: { y: "f32" },
+  numbers: { size: "u32" },
+});
+const SILU_MULTIPLY_GRAD = declareKernel("elementwise", "siluMultiplyGrad", {
+  reads: { gate: "f32", up: "f32", grad: "f32" },
+  writes: { gateGrad: "f32", upGrad: "f32" },
+  numbers: { size: "u32" },
+});
+
+/** Elements of a group: 256 threads, 4 elements each, 256 apart. */
+const GROUP = 1024;
+export const elementGroups = (size: number): number => Math.ceil(size / GROUP);
+
+/** Elementwise operations and their gradients. */
+export function elementwiseOperations(memory: DeviceMemory): Operations {
+  const binary = (name: string, kernel: KernelDeclaration) => (a: F32, b: F32) => {
+    checkElementwise(name, a, b);
+    const y = memory.empty(a.shape);
+    memory.run(kernel, { groups: elementGroups(a.size), tensors: [a, b, y], numbers: [a.size, b.size] });
+    return y;
+  };
+  const unary = (name: string, kernel: KernelDeclaration) => (a: F32) => {
+    checkUnary(name, a);
+    const y = memory.empty(a.shape);
+    memory.run(kernel, { groups: elementGroups(a.size), tensors: [a, y], numbers: [a.size] });
+    return y;
+  };
+  const unaryGrad = (name: string, kernel: KernelDeclaration) => (a: F32, grad: F32) => {
+    checkSameShapes(name, a, grad);
+    const y = memory.empty(a.shape);
+    memory.run(kernel, { groups: elementGroups(a.size), tensors: [a, grad, y], numbers: [a.size] });
+    return y;
+  };
+
+  return {
+    add: binary("add", ADD),
+    subtract: binary("subtract", SUBTRACT),
+    multiply: binary("multiply", MULTIPLY),
+    divide: binary("divide", DIVIDE),
+    exp: unary("exp", EXP),
+    relu: unary("relu", RELU),
+    gelu: unary("gelu", GELU),
+    reluGrad: unaryGrad("reluGrad", RELU_GRAD),
+    geluGrad: unaryGrad("geluGrad", GELU_GRAD),
+
+    scale(a, factor) {
+      checkScale(a);
+      const y = memory.empty(a.shape);
+      memory.run(SCALE, { groups: elementGroups(a.size), tensors: [a, y], numbers: [a.size, factor] });
+      return y;
+    },
+
+    addInto(target, a, factor = 1) {
+      checkAddInto(target, a);
+      memory.run(ADD_INTO, { groups: elementGroups(a.size), tensors: [a, target], numbers: [a.size, factor] });
+    },
+
+    scaleRows(a, factors) {
+      const { width } = checkScaleRows(a, factors);
+      const y = memory.empty(a.shape);
+      memory.run(SCALE_ROWS, { groups: elementGroups(a.size), tensors: [a, factors, y], numbers: [a.size, width] });
+      return y;
+    },
+
+    siluMultiply(gate, up) {
+      checkSiluMultiply(gate, up);
+      const y = memory.empty(gate.shape);
+      memory.run(SILU_MULTIPLY, { groups: elementGroups(y.size), tensors: [gate, up, y], numbers: [y.size] });
+      return y;
+    },
+
+    siluMultiplyGrad(gate, up, grad) {
+      checkSameShapes("siluMultiplyGrad", gate, up, grad);
+      const gateGrad = memory.empty(gate.shape);
+      const upGrad = memory.empty(up.shape);
+      const tensors = [gate, up, grad, gateGrad, upGrad];
+      memory.run(SILU_MULTIPLY_GRAD, { groups: elementGroups(gate.size), tensors, numbers: [gate.size] });
+      return { gate: gateGrad, up: upGrad };
+    },
+  };
+}

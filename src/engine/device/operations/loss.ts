@@ -1,0 +1,36 @@
+import { usageError } from "../../../errors.js";
+import { checkCrossEntropy, checkKlDivergence } from "../../check.js";
+import type { Engine } from "../../engine.js";
+import { declareKernel } from "../device.js";
+import type { DeviceMemory } from "../memory.js";
+
+const CROSS_ENTROPY = declareKernel("loss", "crossEntropy", {
+  reads: { logits: "f32", targets: "i32" },
+  writes: { y: "f32", fault: "i32" },
+  numbers: { width: "u32", check: "i32" },
+});
+const KL_DIVERGENCE = declareKernel("loss", "klDivergence", {
+  reads: { reference: "f32", logits: "f32" },
+  writes: { y: "f32" },
+  numbers: { width: "u32" },
+});
+
+export const lossOperations = (memory: DeviceMemory): Pick<Engine, "crossEntropy" | "klDivergence"> => ({
+  crossEntropy(logits, targets) {
+    const { rows, columns } = checkCrossEntropy(logits, targets);
+    const y = memory.empty([rows]);
+    const fault = memory.fault((value, at) =>
+      usageError(`crossEntropy: expected indices within 0 .. ${columns - 1}, got ${value} at ${at}`),
+    );
+    const tensors = [logits, targets, y, fault.word];
+    memory.run(CROSS_ENTROPY, { groups: rows, tensors, numbers: [columns, fault.number] });
+    return y;
+  },
+
+  klDivergence(reference, logits) {
+    const { rows, columns } = checkKlDivergence(reference, logits);
+    const y = memory.empty([rows]);
+    memory.run(KL_DIVERGENCE, { groups: rows, tensors: [reference, logits, y], numbers: [columns] });
+    return y;
+  },
+});

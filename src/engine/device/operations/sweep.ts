@@ -1,0 +1,161 @@
+import { unsupportedError } from "../../../errors.js";
+import type { F32, I32 } from "../../../tensor/index.js";
+import { checkVectorSweep } from "../../check.js";
+import type { CodebookSegment, Engine } from "../../engine.js";
+import { declareKernel } from "../device.js";
+import type { DeviceMemory } from "../memory.js";
+import { codebookColumns, SEARCH_CONSTANTS, vectorsOfGroup } from "./codebook.js";
+
+/** Constants of the kernels that sweep a block: those of the search, and the columns of a block at most. */
+export const BLOCK_CONSTANTS = [...SEARCH_CONSTANTS, "COLUMNS"];
+export const BLOCK_SAMPLES = [
+  [8, 8, 1, 0, 32],
+  [4, 8, 1, 0, 64],
+  [2, 6, 2, 1, 64],
+  [1, 4, 3, 0, 64],
+  [1, 256, 2, 0, 8],
+];
+export const BLOCK_NUMBERS = {
+  columns: "u32",
+  rows: "u32",
+  begin: "u32",
+  end: "u32",
+  start: "u32",
+  stop: "u32",
+  width: "u32",
+} as const;
+
+const BLOCK = declareKernel("search", "sweepBlock", {
+  reads: { books: "f32", feedback: "f32" },
+  writes: { running: "f32", quantized: "f32", errors: "f32", indices: "i32" },
+  numbers: BLOCK_NUMBERS,
+  constants: BLOCK_CONSTANTS,
+  samples: BLOCK_SAMPLES,
+});
+/** y [m, n] = keep * y + factor a^T b, a [k, m] with rows `stride` apart, b [k, n]. */
+export const PRODUCT = declareKernel("sweep", "slabProduct", {
+  reads: { a: "f32", b: "f32" },
+  writes: { y: "f32" },
+  numbers: { m: "u32", n: "u32", k: "u32", stride: "u32", keep: "u32", factor: "f32" },
+});
+
+/** Columns of a block at most, and elements of a block that a group keeps in shared memory at most. */
+const MOST_COLUMNS = 64;
+const TILE = 2048;
+/** Longest vectors of which a group holds one. */
+const LONGEST = 256;
+
+export const productGroups = (m: number, n: number): number => Math.ceil(m / 64) * Math.ceil(n / 64);
+
+/** A segment as the kernels take it. */
+export interface SweptSegment {
+  begin: number;
+  end: number;
+  books: F32;
+  /** Columns of a block. */
+  columns: number;
+  /** Groups that share the rows. */
+  groups: number;
+  /** Candidates of the first stage. */
+  width: number;
+  constants: number[];
+}
+
+/** `rows` are those of a column as it is swept. */
+export function sweptSegment(
+  memory: DeviceMemory,
+  operation: string,
+  { begin, end, stages }: CodebookSegment,
+  rows: number,
+  beam: number,
+): SweptSegment {
+  const length = stages[0].shape[1];
+  if (length > LONGEST)
+    throw unsupportedError(
+      `${operation}: this engine sweeps vectors of up to ${LONGEST} elements, got ${length}`,
+      "use shorter vectors or --engine wasm",
+    );
+  const width = stages.length > 1 ? Math.min(beam, stages[0].shape[0]) : 1;
+  const vectors = vectorsOfGroup(rows / length, length);
+  const columns = Math.min(MOST_COLUMNS, Math.floor(TILE / (vectors * length)));
+  return {
+    begin,
+    end,
+    books: codebookColumns(memory, stages),
+    columns,
+    groups: Math.ceil(rows / (vectors * length)),
+    width,
+    constants: [vectors, length, stages.length, width > 1 ? 1 : 0, columns],
+  };
+}
+
+/** Tensors [end - begin, P / v] over the stages' parts of one buffer. */
+export function stageViews(memory: DeviceMemory, all: I32, shape: number[], stages: number): I32[] {
+  const views = Array.from({ length: stages }, (_, stage) => memory.view(all, shape, (stage * all.size) / stages));
+  all.dispose();
+  return views;
+}
+
+export const sweepOperations = (memory: DeviceMemory): Pick<Engine, "vectorSweep"> => {
+  /** Segments without feedback: all their columns are one. */
+  function sweepFree(segment: CodebookSegment, rows: number, running: F32, quantized: F32, indices: I32, beam: number) {
+    const { begin, end } = segment;
+    const size = (end - begin) * rows;
+    const column = [running, quantized].map((whole) => memory.view(whole, [size], begin * rows));
+    const swept = sweptSegment(memory, "vectorSweep", { ...segment, begin: 0, end: 1 }, size, beam);
+    const { groups, books, width, constants } = swept;
+    const tensors = [books, books, ...column, memory.empty([size]), indices];
+    memory.run(BLOCK, { groups, tensors, numbers: [1, size, 0, 1, 0, 1, width], constants });
+  }
+
+  /** A block of columns at a time; what its columns left goes to all columns behind it by a product. */
+  function sweepBlocks(
+    segment: CodebookSegment,
+    feedback: F32,
+    running: F32,
+    quantized: F32,
+    indices: I32,
+    beam: number,
+  ) {
+    const [columns, rows] = running.shape;
+    const swept = sweptSegment(memory, "vectorSweep", segment, rows, beam);
+    const { begin, end, books, groups, width, constants } = swept;
+    const errors = memory.empty([swept.columns, rows]);
+    for (let from = begin; from < end; from += swept.columns) {
+      const to = Math.min(end, from + swept.columns);
+      const tensors = [books, feedback, running, quantized, errors, indices];
+      memory.run(BLOCK, { groups, tensors, numbers: [columns, rows, begin, end, from, to, width], constants });
+      const later = columns - to;
+      memory.scope(() => {
+        const factors = memory.view(feedback, [(to - from) * columns - to], from * columns + to);
+        const rest = memory.view(running, [later, rows], to * rows);
+        memory.run(PRODUCT, {
+          groups: productGroups(later, rows),
+          tensors: [factors, errors, rest],
+          numbers: [later, rows, to - from, columns, 1, -1],
+        });
+      });
+    }
+  }
+
+  return {
+    vectorSweep(weights, feedback, segments, options) {
+      const { columns, rows, beam } = checkVectorSweep(weights, feedback, segments, options);
+      if (feedback) memory.check(feedback);
+      const compensated = memory.copy(weights);
+      const quantized = memory.empty([columns, rows]);
+      const indices = segments.map((segment) => {
+        const { begin, end, stages } = segment;
+        const shape = [end - begin, rows / stages[0].shape[1]];
+        const all = memory.empty([stages.length, ...shape], "i32");
+        if (all.size > 0)
+          memory.scope(() => {
+            if (feedback) sweepBlocks(segment, feedback, compensated, quantized, all, beam);
+            else sweepFree(segment, rows, compensated, quantized, all, beam);
+          });
+        return stageViews(memory, all, shape, stages.length);
+      });
+      return { indices, quantized, compensated };
+    },
+  };
+};

@@ -1,0 +1,86 @@
+import { BitwrightError } from "../../errors.js";
+import { type Device, type DeviceBlock, DeviceOutOfMemory } from "./device.js";
+
+/** Blocks below this are of one size. */
+const LEAST = 512;
+
+/** Bytes of the block that serves a request: a power of two or one of three steps between, so that blocks fit again. */
+export function blockBytes(bytes: number): number {
+  if (bytes <= LEAST) return LEAST;
+  const step = 2 ** (Math.floor(Math.log2(bytes - 1)) - 2);
+  return Math.ceil(bytes / step) * step;
+}
+
+/**
+ * Blocks that were freed wait here for the next request of their size: asking a driver for memory takes as long as a kernel.
+ * Work runs in order, so a block may serve again while earlier work on it is still queued.
+ */
+export class BlockPool {
+  private readonly waiting = new Map<number, DeviceBlock[]>();
+  private waitingBytes = 0;
+  private heldBytes = 0;
+
+  constructor(
+    private readonly device: Device,
+    /** Bytes that may be held at most, where the user set a bound. */
+    private readonly limit = Number.POSITIVE_INFINITY,
+  ) {}
+
+  /** Throws "unsupported" when the device has not enough memory, whatever is let go. */
+  take(bytes: number): DeviceBlock {
+    const size = blockBytes(bytes);
+    const block = this.waiting.get(size)?.pop();
+    if (block) {
+      this.waitingBytes -= size;
+      return block;
+    }
+    if (this.heldBytes + size > this.limit) this.trim();
+    for (const attempt of [0, 1]) {
+      try {
+        if (this.heldBytes + size > this.limit) throw new DeviceOutOfMemory(size);
+        const made = this.device.allocate(size);
+        this.heldBytes += size;
+        return made;
+      } catch (error) {
+        if (!(error instanceof DeviceOutOfMemory)) throw error;
+        if (attempt === 0) this.trim();
+      }
+    }
+    throw this.refusal(size);
+  }
+
+  give(block: DeviceBlock): void {
+    const list = this.waiting.get(block.bytes);
+    if (list) list.push(block);
+    else this.waiting.set(block.bytes, [block]);
+    this.waitingBytes += block.bytes;
+  }
+
+  /** Bytes that can still be taken, as far as the device tells. */
+  roomBytes(): number {
+    const free = this.device.freeBytes() ?? 0;
+    return Math.min(free, this.limit - this.heldBytes) + this.waitingBytes;
+  }
+
+  /** Gives all waiting blocks back to the device. */
+  trim(): void {
+    for (const blocks of this.waiting.values())
+      for (const block of blocks) {
+        this.heldBytes -= block.bytes;
+        this.device.release(block);
+      }
+    this.waiting.clear();
+    this.waitingBytes = 0;
+  }
+
+  private refusal(bytes: number): BitwrightError {
+    const free = this.device.freeBytes();
+    const mega = (count: number) => `${(count / 1e6).toFixed(0)} MB`;
+    return new BitwrightError(
+      "unsupported",
+      `the device has no room for ${mega(bytes)} more: ${mega(this.heldBytes)} are in use by this run` +
+        (free === undefined ? "" : ` and ${mega(free)} are free`),
+      "fewer or shorter calibration windows, a smaller batch, another --device, or --engine wasm",
+    );
+  }
+}

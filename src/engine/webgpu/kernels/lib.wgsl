@@ -1,0 +1,406 @@
+// Shared by all kernels. The prelude before this text declares THREADS, the constants, the tensors, and the numbers `n`:
+// `n.<number>` and `n.<tensor>_at`, the place of a tensor's first element in its array, and `n.groups`.
+// A kernel is `@compute @workgroup_size(THREADS) fn name(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3u,
+// @builtin(local_invocation_index) t: u32)`; it returns at once when groupOf(w, c) >= n.groups.
+
+/** Index of the group: more than 65535 of them are folded into rows. */
+fn groupOf(w: vec3u, c: vec3u) -> u32 {
+  return w.x + w.y * c.x;
+}
+
+// ---- rounding of single steps
+// A driver may fuse a product with a sum, and may take (a + b) - a for b. What must be rounded as it is written goes through
+// `opaque`: its bits, xored with a 0 that no compiler knows (groups are below 2^31).
+
+fn opaque(x: f32) -> f32 {
+  return bitcast<f32>(bitcast<u32>(x) ^ (n.groups >> 31u));
+}
+
+/** By its bits: a driver may take x != x for false. */
+fn isNan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
+// ---- double-float: a sum of two f32, [0] the rounded one and [1] what is left, some 47 bits. Infinities give NaN.
+
+alias Double = vec2f;
+
+/** a + b without error. */
+fn twoSum(a: f32, b: f32) -> Double {
+  let s = opaque(a + b);
+  let ofB = opaque(s - a);
+  let ofA = opaque(s - ofB);
+  return Double(s, opaque(a - ofA) + opaque(b - ofB));
+}
+
+/** a + b without error, |a| >= |b| or a = 0. */
+fn fastTwoSum(a: f32, b: f32) -> Double {
+  let s = opaque(a + b);
+  return Double(s, b - opaque(s - a));
+}
+
+/** a b without error: of halves of 12 bits all products are exact, so that fusing them changes nothing. */
+fn twoProduct(a: f32, b: f32) -> Double {
+  let p = opaque(a * b);
+  let aHigh = bitcast<f32>(bitcast<u32>(a) & 0xfffff000u);
+  let bHigh = bitcast<f32>(bitcast<u32>(b) & 0xfffff000u);
+  let aLow = opaque(a - aHigh);
+  let bLow = opaque(b - bHigh);
+  let cross = opaque(opaque(aHigh * bHigh - p) + aHigh * bLow);
+  return Double(p, opaque(cross + aLow * bHigh) + aLow * bLow);
+}
+
+fn doubleAdd(a: Double, b: Double) -> Double {
+  let s = twoSum(a.x, b.x);
+  return fastTwoSum(s.x, s.y + opaque(a.y + b.y));
+}
+
+fn doubleAddFloat(a: Double, b: f32) -> Double {
+  let s = twoSum(a.x, b);
+  return fastTwoSum(s.x, s.y + a.y);
+}
+
+fn doubleMultiply(a: Double, b: Double) -> Double {
+  let p = twoProduct(a.x, b.x);
+  return fastTwoSum(p.x, p.y + (a.x * b.y + a.y * b.x));
+}
+
+fn doubleMultiplyFloat(a: Double, b: f32) -> Double {
+  let p = twoProduct(a.x, b);
+  return fastTwoSum(p.x, p.y + a.y * b);
+}
+
+/** sum + a b. */
+fn doubleAddProduct(sum: Double, a: f32, b: f32) -> Double {
+  return doubleAdd(sum, twoProduct(a, b));
+}
+
+/** Three digits of long division: f32 division need not be exact. */
+fn doubleDivide(a: Double, b: Double) -> Double {
+  let first = a.x / b.x;
+  var rest = doubleAdd(a, -doubleMultiplyFloat(b, first));
+  let second = rest.x / b.x;
+  rest = doubleAdd(rest, -doubleMultiplyFloat(b, second));
+  let third = rest.x / b.x;
+  return doubleAddFloat(fastTwoSum(first, second), third);
+}
+
+/** Two steps of Newton from the square root in f32; 0 of 0 and below. */
+fn doubleSqrt(a: Double) -> Double {
+  if (a.x <= 0.0) {
+    return Double(0.0, 0.0);
+  }
+  let start = sqrt(a.x);
+  var root = Double(start, 0.0);
+  for (var step = 0u; step < 2u; step++) {
+    let rest = doubleAdd(a, -doubleMultiply(root, root));
+    root = doubleAddFloat(root, 0.5 * rest.x / start);
+  }
+  return root;
+}
+
+/** a / b as IEEE rounds it, where a and a / b are within 2^-100 and 2^100: f32 division of a driver may be some units off. */
+fn divideRounded(a: f32, b: f32) -> f32 {
+  var q = opaque(a / b);
+  let least = min(abs(a), abs(q));
+  if (!(least > 0x1p-100 && max(abs(a), abs(q)) < 0x1p+100)) {
+    return q;
+  }
+  let p = twoProduct(q, b);
+  q = opaque(q + (opaque(a - p.x) - p.y) / b); // within one unit now
+  let again = twoProduct(q, b);
+  let rest = opaque(a - again.x) - again.y; // exact
+  if (rest == 0.0) {
+    return q;
+  }
+  // the neighbor on the side of the rest: nearer when the rest is over half of a unit of q, times b
+  let above = (rest > 0.0) == (b > 0.0);
+  let outward = above == (q > 0.0);
+  let neighbor = bitcast<f32>(select(bitcast<u32>(q) - 1u, bitcast<u32>(q) + 1u, outward));
+  let unit = abs(opaque(neighbor - q));
+  return select(q, neighbor, 2.0 * abs(rest) > abs(b) * unit);
+}
+
+/** e^x to about 1e-7 everywhere; that of a driver loses digits as |x| grows. 0 or a subnormal below -87. */
+fn expAccurate(x: f32) -> f32 {
+  let bounded = clamp(x, -104.0, 89.0);
+  let power = round(bounded * 1.44269504);
+  // ln 2 in two parts, the first of 10 bits, so that its product with `power` is exact
+  let r = (bounded - power * 0.693359375) + power * 2.12194440e-4;
+  var series = 1.0 / 5040.0;
+  series = series * r + 1.0 / 720.0;
+  series = series * r + 1.0 / 120.0;
+  series = series * r + 1.0 / 24.0;
+  series = series * r + 1.0 / 6.0;
+  series = series * r + 0.5;
+  series = 1.0 + (r + r * r * series); // little is lost but by the last sum
+  let half = i32(power) / 2;
+  let rest = i32(power) - half;
+  let y = series * bitcast<f32>(u32(half + 127) << 23u) * bitcast<f32>(u32(rest + 127) << 23u);
+  return select(y, x, isNan(x));
+}
+
+/** 2 artanh(s) = log((1 + s) / (1 - s)), |s| <= 0.1716; the next term is below 1e-9. */
+fn logSeries(s: f32) -> f32 {
+  let z = s * s;
+  return 2.0 * s + 2.0 * s * z * (1.0 / 3.0 + z * (1.0 / 5.0 + z * (1.0 / 7.0 + z * (1.0 / 9.0))));
+}
+
+/** log x of a normal number, to some units in the last place; that of a driver may be 2^-21 off near 1. */
+fn logAccurate(x: f32) -> f32 {
+  // x = m 2^power, m from sqrt(1/2) to sqrt(2)
+  let bits = bitcast<u32>(x) + (0x3f800000u - 0x3f3504f3u);
+  let power = f32(i32(bits >> 23u) - 127);
+  let m = bitcast<f32>((bits & 0x7fffffu) + 0x3f3504f3u);
+  return power * 0.693359375 + (logSeries((m - 1.0) / (m + 1.0)) - power * 2.12194440e-4);
+}
+
+/** log(a / b) of positive numbers, without loss where they are close. */
+fn logRatio(a: f32, b: f32) -> f32 {
+  let s = (a - b) / (a + b);
+  if (abs(s) < 0.17) {
+    return logSeries(s);
+  }
+  return logAccurate(a / b);
+}
+
+// ---- f16 by its bits, in the low half of a word, to nearest even: no driver's rounding or flushing comes into it
+
+fn halfOfBits(bits: u32) -> u32 {
+  let sign = (bits >> 16u) & 0x8000u;
+  let magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) {
+    return sign | 0x7e00u | ((magnitude >> 13u) & 0x1ffu);
+  }
+  if (magnitude >= 0x477ff000u) {
+    return sign | 0x7c00u; // 65520 and above
+  }
+  if (magnitude >= 0x38800000u) {
+    let rebased = magnitude - 0x38000000u;
+    return sign | ((rebased + 0xfffu + ((rebased >> 13u) & 1u)) >> 13u);
+  }
+  if (magnitude < 0x33000000u) {
+    return sign; // below half of the least subnormal
+  }
+  let dropped = 126u - (magnitude >> 23u); // 14..24 bits
+  let mantissa = (magnitude & 0x7fffffu) | 0x800000u;
+  let odd = (mantissa >> dropped) & 1u;
+  return sign | ((mantissa + (1u << (dropped - 1u)) - 1u + odd) >> dropped);
+}
+
+fn bitsOfHalf(half: u32) -> u32 {
+  let sign = (half & 0x8000u) << 16u;
+  let magnitude = half & 0x7fffu;
+  if (magnitude >= 0x7c00u) {
+    return sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13u);
+  }
+  if (magnitude >= 0x400u) {
+    return sign | ((magnitude << 13u) + 0x38000000u);
+  }
+  if (magnitude == 0u) {
+    return sign;
+  }
+  let lead = firstLeadingBit(magnitude); // magnitude times 2^-24
+  return sign | ((lead + 103u) << 23u) | ((magnitude << (23u - lead)) & 0x7fffffu);
+}
+
+/** x rounded to f16, as f32. */
+fn roundToHalf(x: f32) -> f32 {
+  return bitcast<f32>(bitsOfHalf(halfOfBits(bitcast<u32>(x))));
+}
+
+// ---- over all threads of a group, in a fixed order; every thread gets the result. THREADS is a power of 2. Barriers inside.
+
+var<workgroup> groupFloats: array<f32, THREADS>;
+var<workgroup> groupDoubles: array<Double, THREADS>;
+
+fn groupSum(x: f32, t: u32) -> f32 {
+  groupFloats[t] = x;
+  for (var step = THREADS / 2u; step > 0u; step /= 2u) {
+    workgroupBarrier();
+    if (t < step) {
+      groupFloats[t] += groupFloats[t + step];
+    }
+  }
+  return workgroupUniformLoad(&groupFloats[0]);
+}
+
+fn groupMax(x: f32, t: u32) -> f32 {
+  groupFloats[t] = x;
+  for (var step = THREADS / 2u; step > 0u; step /= 2u) {
+    workgroupBarrier();
+    if (t < step) {
+      groupFloats[t] = max(groupFloats[t], groupFloats[t + step]);
+    }
+  }
+  return workgroupUniformLoad(&groupFloats[0]);
+}
+
+fn groupMin(x: f32, t: u32) -> f32 {
+  return -groupMax(-x, t);
+}
+
+fn groupSumDouble(x: Double, t: u32) -> Double {
+  groupDoubles[t] = x;
+  for (var step = THREADS / 2u; step > 0u; step /= 2u) {
+    workgroupBarrier();
+    if (t < step) {
+      groupDoubles[t] = doubleAdd(groupDoubles[t], groupDoubles[t + step]);
+    }
+  }
+  return workgroupUniformLoad(&groupDoubles[0]);
+}
+
+// ---- over `lanes` neighboring threads, a power of 2 that divides THREADS and is the same for the whole group: each such run of
+// threads gets a result of its own, in a fixed order. Barriers inside.
+
+var<workgroup> groupWords: array<u32, THREADS>;
+
+fn laneSum(x: f32, t: u32, lanes: u32) -> f32 {
+  groupFloats[t] = x;
+  for (var step = lanes / 2u; step > 0u; step /= 2u) {
+    workgroupBarrier();
+    if (t % lanes < step) {
+      groupFloats[t] += groupFloats[t + step];
+    }
+  }
+  workgroupBarrier();
+  let sum = groupFloats[t - t % lanes];
+  workgroupBarrier();
+  return sum;
+}
+
+fn laneMax(x: f32, t: u32, lanes: u32) -> f32 {
+  groupFloats[t] = x;
+  for (var step = lanes / 2u; step > 0u; step /= 2u) {
+    workgroupBarrier();
+    if (t % lanes < step) {
+      groupFloats[t] = max(groupFloats[t], groupFloats[t + step]);
+    }
+  }
+  workgroupBarrier();
+  let most = groupFloats[t - t % lanes];
+  workgroupBarrier();
+  return most;
+}
+
+fn laneLeastWord(x: u32, t: u32, lanes: u32) -> u32 {
+  groupWords[t] = x;
+  for (var step = lanes / 2u; step > 0u; step /= 2u) {
+    workgroupBarrier();
+    if (t % lanes < step) {
+      groupWords[t] = min(groupWords[t], groupWords[t + step]);
+    }
+  }
+  workgroupBarrier();
+  let least = groupWords[t - t % lanes];
+  workgroupBarrier();
+  return least;
+}
+
+/** Row and column of the so manieth tile of a lower triangle, row after row. */
+fn lowerTile(tile: u32) -> vec2u {
+  var row = u32((sqrt(8.0 * f32(tile) + 1.0) - 1.0) / 2.0);
+  while (row * (row + 1) / 2 > tile) {
+    row--;
+  }
+  while ((row + 1) * (row + 2) / 2 <= tile) {
+    row++;
+  }
+  return vec2u(row, tile - row * (row + 1) / 2);
+}
+
+// ---- affine grids
+
+/** round(x / h) of the quotient as IEEE rounds it, ties to even; the exact quotient only where it may decide. */
+fn roundedRatio(x: f32, h: f32) -> f32 {
+  let ratio = x / h;
+  let whole = round(ratio);
+  if (abs(abs(ratio - whole) - 0.5) > abs(ratio) * 0x1p-20) {
+    return whole;
+  }
+  return round(divideRounded(x, h));
+}
+
+/** 0 .. high; NaN stays where the driver keeps it. */
+fn clampTo(x: f32, high: f32) -> f32 {
+  return select(select(x, high, x > high), 0.0, x < 0.0);
+}
+
+/** The nearest f16 that is neither 0 (2^-14 instead, the least normal one) nor infinite. */
+fn f16Scale(x: f32) -> f32 {
+  let rounded = roundToHalf(x);
+  return select(select(rounded, 65504.0, rounded > 65504.0), 0x1p-14, rounded == 0.0);
+}
+
+/** Zero of a grid with codes 0 .. levels from its least value, at most 0. */
+fn zeroOf(low: f32, step: f32, levels: f32, symmetric: bool) -> f32 {
+  if (symmetric) {
+    return 0.5 * (levels + 1.0);
+  }
+  return clampTo(roundedRatio(-low, step), levels);
+}
+
+/** Width of what a grid covers. */
+fn rangeOf(high: f32, low: f32, symmetric: bool) -> f32 {
+  return select(high - low, 2.0 * max(high, -low), symmetric);
+}
+
+/** Scale of a grid with codes 0 .. levels from its extremes, 0 among them. */
+fn stepOf(high: f32, low: f32, levels: f32, symmetric: bool) -> f32 {
+  let range = rangeOf(high, low, symmetric);
+  if (range == 0.0) {
+    return 1.0;
+  }
+  return f16Scale(divideRounded(range, levels));
+}
+
+// ---- runs of `width` consecutive columns of a row: perRow of them a row, `runs` in all
+
+struct Run {
+  begin: u32,
+  end: u32,
+}
+
+/** Elements of a run; none behind the last. */
+fn elementsOf(run: u32, runs: u32, columns: u32, width: u32, perRow: u32) -> Run {
+  if (run >= runs) {
+    return Run(0, 0);
+  }
+  let row = run / perRow * columns;
+  let first = run % perRow * width;
+  return Run(row + first, row + min(columns, first + width));
+}
+
+/** e^-|x| to some 40 bits, up to |x| = 87. */
+fn doubleExpFalling(x: f32) -> Double {
+  let bounded = -min(abs(x), 87.0);
+  let power = round(bounded * 1.44269504);
+  // bounded - power ln 2; the first part of ln 2 has 9 bits, so that what is subtracted first is exact
+  let first = opaque(bounded - power * 0.693359375);
+  let r = doubleAddFloat(doubleMultiplyFloat(Double(2.1219444170128554e-4, -1.64659497e-12), power), first);
+  // the terms from r^7 on are below 2^-23 of the sum
+  let tail = ((((r.x / 39916800.0 + 1.0 / 3628800.0) * r.x + 1.0 / 362880.0) * r.x + 1.0 / 40320.0) * r.x + 1.0 / 5040.0) * r.x;
+  var sum = doubleAddFloat(Double(1.3888889225199819e-3, -3.36310944e-11), tail);
+  sum = doubleAdd(doubleMultiply(sum, r), Double(8.333333767950535e-3, -4.34617203e-10));
+  sum = doubleAdd(doubleMultiply(sum, r), Double(4.16666679084301e-2, -1.24176347e-9));
+  sum = doubleAdd(doubleMultiply(sum, r), Double(1.666666716337204e-1, -4.96705388e-9));
+  sum = doubleAddFloat(doubleMultiply(sum, r), 0.5);
+  sum = doubleAddFloat(doubleMultiply(sum, r), 1.0);
+  sum = doubleAddFloat(doubleMultiply(sum, r), 1.0);
+  return sum * bitcast<f32>(u32(i32(power) + 127) << 23u);
+}
+
+/** x sigmoid(logit), rounded to f32 once; of the sign of x, never 0 unless x is. */
+fn clipped(x: f32, logit: f32) -> f32 {
+  if (x == 0.0) {
+    return 0.0;
+  }
+  let falling = doubleExpFalling(logit);
+  var above = Double(abs(x), 0.0);
+  if (logit < 0.0) {
+    above = doubleMultiplyFloat(falling, abs(x));
+  }
+  let size = max(doubleDivide(above, doubleAddFloat(falling, 1.0)).x, 0x1p-126);
+  return select(size, -size, x < 0.0);
+}
