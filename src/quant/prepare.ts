@@ -95,10 +95,10 @@ function correct(engine: Engine, columns: F32, correction: F32, factor: F32, ord
   engine.scope(() => {
     // in sweep order: (D^T W^T), then H^-1 = U^T U of it
     const turned = transposedPermutation(engine, correction, engine.upload(order, [order.length], "i32"));
-    const missing = engine.matmul(turned, columns);
+    const missing = engine.matmul(turned, columns, { exact: true });
     turned.dispose();
-    const half = engine.matmul(factor, missing);
-    engine.matmul(factor, half, { transposeA: true, alpha: strength, accumulate: columns });
+    const half = engine.matmul(factor, missing, { exact: true });
+    engine.matmul(factor, half, { transposeA: true, alpha: strength, accumulate: columns, exact: true });
   });
 }
 

@@ -15,7 +15,7 @@ export function proxyLoss(
   return engine.scope(() => {
     const error = quantized ? engine.subtract(weights, quantized) : weights;
     const weighted = rowWeights ? engine.multiply(error, rowWeights) : error;
-    return engine.dot(weighted, hessian ? engine.matmul(hessian, error) : error);
+    return engine.dot(weighted, hessian ? engine.matmul(hessian, error, { exact: true }) : error);
   });
 }
 

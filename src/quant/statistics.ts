@@ -46,7 +46,7 @@ export function accumulate(engine: Engine, accumulator: StatisticsAccumulator, i
     engine.gram(hessian, rows);
     if (correction && fullInput) {
       const shortfall = engine.subtract(engine.view(fullInput, [tokens, columns]), rows);
-      engine.matmul(shortfall, rows, { transposeA: true, accumulate: correction });
+      engine.matmul(shortfall, rows, { transposeA: true, accumulate: correction, exact: true });
     }
   });
   accumulator.tokens += tokens;

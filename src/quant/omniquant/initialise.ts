@@ -34,7 +34,7 @@ export async function initialiseTransform(
   const { engine, weights, grids } = block;
   const loss = () =>
     engine.scope(() => {
-      const quantized = clippedBlock(engine, transform.apply(engine, weights, parameters), grids, {});
+      const quantized = clippedBlock(engine, transform.factored(engine, weights, parameters), grids, {});
       return blockLoss(block, quantized, streams, COMPARED, activations, signal);
     });
   let best = await loss();

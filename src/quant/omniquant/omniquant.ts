@@ -57,7 +57,7 @@ export async function quantizeOmniquant(
       const squares = () => transformedSquares(block, transform, parameters, ranges.squares);
       const clipping = scheme.clipping ? initialClipping(block) : {};
       const weights = (running: Engine): BlockWeights =>
-        clippedBlock(running, transform.apply(running, block.weights, parameters), block.grids, clipping);
+        clippedBlock(running, transform.factored(running, block.weights, parameters), block.grids, clipping);
       const trained = trainedParameters(scheme, parameters, clipping);
       if (scheme.epochs > 0 && trained.length > 0) {
         await trainBlock({

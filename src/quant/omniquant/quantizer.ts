@@ -2,6 +2,7 @@ import type { AffineGrid, ClippingLogits, Engine, GroupGridOptions } from "../..
 import type { BlockWeights, LinearWeights } from "../../model/block.js";
 import type { F32 } from "../../tensor/index.js";
 import type { GridScheme } from "./scheme.js";
+import { type FactoredWeights, scaledWeight } from "./transform.js";
 
 // Fake quantization of a block's weights, as the training's forward pass sees them.
 
@@ -16,16 +17,17 @@ export const gridOptions = ({ bits, group, symmetric }: GridScheme, columns: num
 export const groupsOf = (scheme: GridScheme, columns: number): number =>
   Math.ceil(columns / gridOptions(scheme, columns).group);
 
-/** The block with each linear in `grids` on its min-max grid, clipped where logits are given. */
+/** The block with its factors multiplied in, and each linear in `grids` on its min-max grid, clipped where logits are given. */
 export function clippedBlock(
   engine: Engine,
-  weights: BlockWeights,
+  weights: FactoredWeights,
   grids: Record<string, GridScheme>,
   clipping: Record<string, ClippingLogits>,
 ): BlockWeights {
-  return replaceWeights(weights, grids, (slot, { weight }, options) => {
-    const grid = engine.clippedGrid(weight, clipping[slot], options);
-    return engine.fakeQuantize(weight, grid, options);
+  return replaceWeights(weights, (slot, { weight }) => {
+    const factors = weights.factors[slot];
+    if (!grids[slot]) return scaledWeight(engine, weight, factors);
+    return engine.clippedFakeQuantize(weight, factors, clipping[slot], gridOptions(grids[slot], weight.shape[1]));
   });
 }
 
@@ -36,9 +38,10 @@ export function griddedBlock(
   grids: Record<string, GridScheme>,
   trained: Record<string, { logScale: F32; zero: F32 }>,
 ): BlockWeights {
-  return replaceWeights(weights, grids, (slot, { weight }, options) =>
-    engine.fakeQuantize(weight, trainedGrid(engine, trained[slot]), options),
-  );
+  return replaceWeights(weights, (slot, { weight }) => {
+    if (!grids[slot]) return weight;
+    return engine.fakeQuantize(weight, trainedGrid(engine, trained[slot]), gridOptions(grids[slot], weight.shape[1]));
+  });
 }
 
 /** The grid that log scales and zeros stand for. */
@@ -47,17 +50,9 @@ export const trainedGrid = (engine: Engine, { logScale, zero }: { logScale: F32;
   zero,
 });
 
-function replaceWeights(
-  weights: BlockWeights,
-  grids: Record<string, GridScheme>,
-  quantize: (slot: string, linear: LinearWeights, options: GroupGridOptions) => F32,
-): BlockWeights {
+function replaceWeights(weights: BlockWeights, replace: (slot: string, linear: LinearWeights) => F32): BlockWeights {
   const linears: Record<string, LinearWeights> = {};
-  for (const [slot, linear] of Object.entries(weights.linears)) {
-    const scheme = grids[slot];
-    linears[slot] = scheme
-      ? { ...linear, weight: quantize(slot, linear, gridOptions(scheme, linear.weight.shape[1])) }
-      : linear;
-  }
+  for (const [slot, linear] of Object.entries(weights.linears))
+    linears[slot] = { ...linear, weight: replace(slot, linear) };
   return { linears, vectors: weights.vectors };
 }

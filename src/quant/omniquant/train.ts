@@ -182,7 +182,8 @@ async function step(job: TrainingJob, optimizer: AdamW, windows: Int32Array, don
     const input = await stack(engine, windows, (window) => streams.input(window));
     const target = await stack(engine, windows, (window) => streams.target(window));
     const { value, gradients } = await lossAndGradients(job, input, target);
-    if (!Number.isFinite(value)) {
+    // a gradient beyond the precision of products is as bad as a loss that is not finite
+    if (!Number.isFinite(value) || (await engine.overflowed())) {
       optimizer.skipped++;
       return value;
     }
@@ -217,10 +218,20 @@ export async function lossAndGradients(
       );
       const difference = engine.subtract(output, target);
       const value = (await engine.dot(difference, difference)) / difference.size;
-      const gradients = Number.isFinite(value)
-        ? tape.backward(output, engine.scale(difference, 2 / difference.size), leaves)
-        : [];
-      return { value, gradients };
+      if (!Number.isFinite(value)) return { value, gradients: [] };
+      // f16 has no room for 2 / size times a difference: gradients are taken of size / 2 times the loss
+      const scaling = engine.precision === "f16" ? difference.size / 2 : 1;
+      const seed = scaling === 1 ? engine.scale(difference, 2 / difference.size) : difference;
+      const gradients = tape.backward(output, seed, leaves);
+      if (scaling === 1) return { value, gradients };
+      return {
+        value,
+        gradients: gradients.map((gradient) => {
+          const own = engine.scale(gradient, 1 / scaling);
+          gradient.dispose();
+          return own;
+        }),
+      };
     } finally {
       tape.clear();
     }

@@ -1,4 +1,4 @@
-import type { Engine } from "../../engine/engine.js";
+import type { Engine, WeightFactors } from "../../engine/engine.js";
 import type { ActivationScheme } from "../../model/activation-scheme.js";
 import type { BlockWeights, LinearWeights } from "../../model/block.js";
 import type { ModelConfig } from "../../model/config.js";
@@ -46,6 +46,17 @@ export interface TransformPlan {
 export interface TransformParameters {
   scale: Record<string, F32>;
   shift: Record<string, F32>;
+}
+
+/** A transformed block whose weights are still as they were: `factors` are what their rows and columns are multiplied by, by slot. */
+export interface FactoredWeights extends BlockWeights {
+  factors: Record<string, WeightFactors>;
+}
+
+/** Weights with the factors multiplied in; the same tensor where there are none. */
+export function scaledWeight(engine: Engine, weight: F32, { rows, columns }: WeightFactors): F32 {
+  const wide = columns ? engine.multiply(weight, columns) : weight;
+  return rows ? engine.scaleRows(wide, rows) : wide;
 }
 
 const range = (count: number): Int32Array => Int32Array.from({ length: count }, (_, index) => index);
@@ -133,16 +144,29 @@ function tiedPairs({ keyValueHeads, headSize }: ModelConfig, rotary: number): { 
   return { index, size: keyValueHeads * perHead };
 }
 
-/** The plan's index and sign vectors in an engine; `dispose` frees them. */
+/** The sign of a part that takes every entry of its site in order, all with one sign. */
+function plainSign({ index, sign }: Part, size: number): number | undefined {
+  const isPlain = index.length === size && index.every((entry, at) => entry === at && sign[at] === sign[0]);
+  return isPlain && sign[0] !== 0 ? sign[0] : undefined;
+}
+
+/** The plan's index and sign vectors in an engine, but for plain parts; `dispose` frees them. */
 export class Transform {
   private readonly tensors = new Map<Part, { index: I32; sign: F32 }>();
+  private readonly plain = new Map<Part, number>();
 
   constructor(
     private readonly engine: Engine,
     readonly plan: TransformPlan,
   ) {
+    const sizes = Object.fromEntries(plan.sites.map(({ name, size }) => [name, size]));
     for (const { rows, columns } of Object.values(plan.linears)) {
       for (const part of [...rows, ...columns]) {
+        const sign = plainSign(part, sizes[part.site]);
+        if (sign !== undefined) {
+          this.plain.set(part, sign);
+          continue;
+        }
         this.tensors.set(part, {
           index: engine.keep(engine.upload(part.index, [part.index.length], "i32")),
           sign: engine.keep(engine.upload(part.sign, [part.sign.length], "f32")),
@@ -169,11 +193,30 @@ export class Transform {
   /** The transformed weights, new tensors where they differ. Runs on the base engine or on one that records. */
   apply(engine: Engine, weights: BlockWeights, parameters: TransformParameters): BlockWeights {
     return engine.scope(() => {
+      const { linears, vectors, factors } = this.factored(engine, weights, parameters);
+      const scaled = Object.entries(linears).map(([slot, linear]): [string, LinearWeights] => [
+        slot,
+        { ...linear, weight: scaledWeight(engine, linear.weight, factors[slot]) },
+      ]);
+      return { linears: Object.fromEntries(scaled), vectors };
+    });
+  }
+
+  /** As `apply`, but for the weights of the linears, whose factors stand beside them. */
+  factored(engine: Engine, weights: BlockWeights, parameters: TransformParameters): FactoredWeights {
+    return engine.scope(() => {
       const linears: Record<string, LinearWeights> = {};
-      for (const [slot, linear] of Object.entries(weights.linears)) {
-        linears[slot] = this.linear(engine, slot, linear, parameters);
+      const factors: Record<string, WeightFactors> = {};
+      for (const [slot, { weight, bias }] of Object.entries(weights.linears)) {
+        const { rows = [], columns = [] } = this.plan.linears[slot] ?? {};
+        factors[slot] = {
+          columns: this.factor(engine, columns, parameters),
+          rows: this.factor(engine, rows, parameters),
+        };
+        const moved = bias && this.bias(engine, slot, weight, bias, factors[slot].rows, parameters);
+        linears[slot] = moved ? { weight, bias: moved } : { weight };
       }
-      return { linears, vectors: this.vectors(engine, weights.vectors, parameters) };
+      return { linears, vectors: this.vectors(engine, weights.vectors, parameters), factors };
     });
   }
 
@@ -182,20 +225,17 @@ export class Transform {
     return engine.scope(() => this.factor(engine, this.plan.linears[slot]?.columns ?? [], parameters));
   }
 
-  private linear(
+  /** (b + W shift_in - shift_out) r. */
+  private bias(
     engine: Engine,
     slot: string,
-    { weight, bias }: LinearWeights,
+    weight: F32,
+    bias: F32,
+    rows: F32 | undefined,
     by: TransformParameters,
-  ): LinearWeights {
+  ): F32 {
     const plan = this.plan.linears[slot];
-    if (!plan) return { weight, bias };
-    const columns = this.factor(engine, plan.columns, by);
-    const rows = this.factor(engine, plan.rows, by);
-    let scaled = weight;
-    if (columns) scaled = engine.multiply(scaled, columns);
-    if (rows) scaled = engine.scaleRows(scaled, rows);
-    if (!bias) return { weight: scaled };
+    if (!plan) return bias;
     let moved = bias;
     for (const part of plan.columns) {
       const shift = this.spread(engine, part, by.shift);
@@ -206,7 +246,7 @@ export class Transform {
       const shift = this.spread(engine, part, by.shift);
       if (shift) moved = engine.add(moved, shift);
     }
-    return { weight: scaled, bias: rows ? engine.multiply(moved, rows) : moved };
+    return rows ? engine.multiply(moved, rows) : moved;
   }
 
   private vectors(engine: Engine, vectors: Record<string, F32>, by: TransformParameters): Record<string, F32> {
@@ -236,6 +276,8 @@ export class Transform {
   /** sign[i] * values[index[i]] of a site. */
   private spread(engine: Engine, part: Part, values: Record<string, F32>): F32 | undefined {
     const own = values[part.site];
+    const plain = this.plain.get(part);
+    if (own && plain !== undefined) return plain === 1 ? own : engine.scale(own, plain);
     const tensors = this.tensors.get(part);
     if (!own || !tensors) return undefined;
     const gathered = engine.gatherRows(column(engine, own), tensors.index);

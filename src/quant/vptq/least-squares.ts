@@ -132,20 +132,20 @@ function normalEquations(engine: Engine, problem: LeastSquaresProblem, codes: Co
     gradient: (): Promise<Float64Array> =>
       engine.scope(() => {
         const error = engine.subtract(weights, decodeCodes(engine, codes, columns, paddedRows));
-        return adjoint(engine.matmul(hessian, error));
+        return adjoint(engine.matmul(hessian, error, { exact: true }));
       }),
     /** adjoint(H decode(x)). */
     apply: (x: Float64Array): Promise<Float64Array> =>
       engine.scope(() => {
         const decoded = decodeCodes(engine, { segments: segmentsOf(x), indices: codes.indices }, columns, paddedRows);
-        return adjoint(engine.matmul(hessian, decoded));
+        return adjoint(engine.matmul(hessian, decoded, { exact: true }));
       }),
     /** The diagonal of A but for pairs of columns that chose the same codeword: sums of H_ii. */
     diagonal: (): Promise<Float64Array> =>
       engine.scope(() => {
         const ofColumns = engine.view(engine.diagonal(hessian), [columns, 1]);
         const acrossRows = engine.upload(new Float32Array(paddedRows).fill(1), [1, paddedRows], "f32");
-        return adjoint(engine.matmul(ofColumns, acrossRows));
+        return adjoint(engine.matmul(ofColumns, acrossRows, { exact: true }));
       }),
   };
 }

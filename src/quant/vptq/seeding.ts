@@ -6,8 +6,9 @@ import { randomSubset } from "./subset.js";
 
 /** New seeds of a round, as a share of those there are: small is close to k-means++, large is fast. */
 const GROWTH = 0.25;
-/** Vectors that the seeds are drawn from, for each seed. */
+/** Vectors that the seeds are drawn from, for each seed; of a large codebook at least fewer, beyond so many in all. */
 const VECTORS_PER_SEED = 64;
+const [FEWER_PER_SEED, MOST_VECTORS] = [8, 2 ** 19];
 
 /**
  * Starting centroids [C, v] for weighted k-means: k-means++ (Arthur, Vassilvitskii 2007: a vector is drawn with
@@ -23,7 +24,8 @@ export async function seedCentroids(
   signal?: AbortSignal,
 ): Promise<F32> {
   return engine.scope(async () => {
-    const wanted = Math.max(16384, codewords * VECTORS_PER_SEED);
+    const most = Math.max(MOST_VECTORS, codewords * FEWER_PER_SEED);
+    const wanted = Math.max(16384, Math.min(most, codewords * VECTORS_PER_SEED));
     const subset = await randomSubset(engine, allVectors, allWeights, wanted, random);
     const { vectors } = subset;
     const weights = await engine.read(subset.weights);

@@ -71,7 +71,7 @@ describe("agree with torch", () => {
         const result = engine.attention(q, k, v, options);
         await close(result, output);
         const found = engine.attentionGrad(q, k, v, result, real(grad), options);
-        for (const name of ["q", "k", "v"] as const) await close(found[name], gradients[name]);
+        for (const name of ["q", "k", "v"] as const) await close(found[name] as F32, gradients[name]);
       }
     }));
 
@@ -83,11 +83,11 @@ describe("agree with torch", () => {
         const [x, weight, bias] = [inputs.x, inputs.weight, inputs.bias].map(real);
         await close(engine.layerNorm(x, weight, bias, 1e-3), output);
         const found = engine.layerNormGrad(x, weight, 1e-3, real(grad));
-        for (const name of ["x", "weight", "bias"] as const) await close(found[name], gradients[name]);
+        for (const name of ["x", "weight", "bias"] as const) await close(found[name] as F32, gradients[name]);
       }
       const { inputs, grad, gradients } = rmsNorm;
       const found = engine.rmsNormGrad(real(inputs.x), real(inputs.weight), 1e-3, real(grad));
-      for (const name of ["x", "weight"] as const) await close(found[name], gradients[name]);
+      for (const name of ["x", "weight"] as const) await close(found[name] as F32, gradients[name]);
     }));
 
   it("activations and their gradients", () =>

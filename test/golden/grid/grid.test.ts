@@ -49,7 +49,7 @@ describe("grids and their gradients agree with torch", () => {
       await equal(grid.scale, one.scale, `${where}, scale`);
       await equal(grid.zero, one.zero, `${where}, zero`);
       const grads = engine.clippedGridGrad(weights, clipping, real(one.scaleGrad), options);
-      await close(grads.weights, one.gradWeights, `${where}, weights`);
+      await close(grads.weights as F32, one.gradWeights, `${where}, weights`);
       if (one.gradUpper) await close(grads.upper, one.gradUpper, `${where}, upper`);
       if (one.gradLower) await close(grads.lower, one.gradLower, `${where}, lower`);
 
@@ -57,7 +57,8 @@ describe("grids and their gradients agree with torch", () => {
       await equal(engine.fakeQuantize(weights, grid, options), one.quantized, `${where}, quantized`);
       const through = engine.fakeQuantizeGrad(weights, grid, real(one.grad), options);
       const behind = engine.clippedGridGrad(weights, clipping, through.scale, options);
-      await close(engine.add(through.weights, behind.weights), one.allWeights, `${where}, weights through all`);
+      const both = engine.add(through.weights as F32, behind.weights as F32);
+      await close(both, one.allWeights, `${where}, weights through all`);
       if (one.allUpper) await close(behind.upper, one.allUpper, `${where}, upper through all`);
       if (one.allLower) await close(behind.lower, one.allLower, `${where}, lower through all`);
     }
@@ -72,7 +73,7 @@ describe("grids and their gradients agree with torch", () => {
       await equal(engine.affineCodes(weights, grid, options), one.codes, `${where}, codes`);
       await equal(engine.fakeQuantize(weights, grid, options), one.quantized, `${where}, quantized`);
       const grads = engine.fakeQuantizeGrad(weights, grid, real(one.grad), options);
-      await close(grads.weights, one.gradWeights, `${where}, weights`);
+      await close(grads.weights as F32, one.gradWeights, `${where}, weights`);
       await close(grads.scale, one.gradScale, `${where}, scale`);
       await close(grads.zero, one.gradZero, `${where}, zero`);
       expect(one.gradZero.data.some((value) => value !== 0)).toBe(true);

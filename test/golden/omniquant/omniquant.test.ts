@@ -134,7 +134,7 @@ async function follow(engine: Engine, golden: Golden) {
   const job = {
     block,
     activations,
-    weights: (running: Engine) => clippedBlock(running, transform.apply(running, weights, by), grids, clipping),
+    weights: (running: Engine) => clippedBlock(running, transform.factored(running, weights, by), grids, clipping),
     parameters: Object.entries(tensors).map(
       ([name, tensor]): Parameter => ({ name, tensor, rate: /^(scale|shift)\./.test(name) ? 5e-3 : 1e-2 }),
     ),
