@@ -1,17 +1,21 @@
-// OmniQuant on a block of wiki-40m's shape, 1 x 1024 tokens: a step of the first training (forward, loss, backward), ours beside torch; then
-// the most memory that all of a block's training takes, as the defaults have it: both trainings, everything counted.
-// node scripts/bench.mjs bench/speed/training.ts [threads, default 2] [steps, default 10]
-// PYTHON names an interpreter with torch, default python3; without torch ours stand alone.
+// OmniQuant on a block of random weights: a step of the first training (forward, loss, backward), ours beside torch; then the most
+// memory that all of a block's training takes, as the defaults have it: both trainings, everything counted.
+// node scripts/bench.mjs bench/speed/training.ts [--threads 2] [--steps 10] [--shape wiki-40m|7b] [--engines blas,wasm]
+//   [--precision f32]
+// wiki-40m: 1 x 1024 tokens; 7b: LLaMA-2-7B's block, 1 x 2048 tokens, for `--engines cuda --precision f16`.
+// PYTHON names an interpreter with torch, default python3; without torch ours stand alone. For cuda torch runs on the card, eager,
+// under autocast to f16.
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 import type { Parameter } from "../../src/autograd/index.js";
-import type { ClippingLogits, Engine } from "../../src/engine/engine.js";
+import type { ClippingLogits, Engine, Precision } from "../../src/engine/engine.js";
 import type { ActivationScheme } from "../../src/model/activation-scheme.js";
 import { type BlockWeights, blockLinears, blockVectors } from "../../src/model/block.js";
 import { parseModelConfig } from "../../src/model/config.js";
 import { createRopeTables } from "../../src/model/rope.js";
 import { forwardBlock } from "../../src/model/stages.js";
-import { createEngine } from "../../src/node/engines.js";
+import { createEngine, type EngineChoice } from "../../src/node/engines.js";
 import { resolveRecipe, trainingOf } from "../../src/pipeline/recipe.js";
 import type { TrainingBlock } from "../../src/quant/omniquant/block.js";
 import { quantizeOmniquant } from "../../src/quant/omniquant/omniquant.js";
@@ -22,22 +26,44 @@ import { planTransform, Transform } from "../../src/quant/omniquant/transform.js
 import { createRandom } from "../../src/random.js";
 import type { F32 } from "../../src/tensor/index.js";
 
-const [threads, steps] = [Number(process.argv[2] ?? 2), Number(process.argv[3] ?? 10)];
-const [WARM_UP, TOKENS] = [3, 1024];
+const { values: args } = parseArgs({
+  options: {
+    threads: { type: "string", default: "2" },
+    steps: { type: "string", default: "10" },
+    shape: { type: "string", default: "wiki-40m" },
+    engines: { type: "string", default: "blas,wasm" },
+    precision: { type: "string", default: "f32" },
+  },
+});
+const [threads, steps] = [Number(args.threads), Number(args.steps)];
+const engines = args.engines.split(",") as EngineChoice[];
+const precision = args.precision as Precision;
+const WARM_UP = 3;
+const SHAPES = {
+  "wiki-40m": { hidden: 512, heads: 8, keyValueHeads: 4, mlp: 1408, tokens: 1024 },
+  "7b": { hidden: 4096, heads: 32, keyValueHeads: 32, mlp: 11008, tokens: 2048 },
+} as const;
+const extents = SHAPES[args.shape as keyof typeof SHAPES];
+const TOKENS = extents.tokens;
 const config = parseModelConfig({
   model_type: "llama",
-  hidden_size: 512,
+  hidden_size: extents.hidden,
   num_hidden_layers: 1,
-  num_attention_heads: 8,
-  num_key_value_heads: 4,
-  intermediate_size: 1408,
+  num_attention_heads: extents.heads,
+  num_key_value_heads: extents.keyValueHeads,
+  intermediate_size: extents.mlp,
+  max_position_embeddings: TOKENS,
   vocab_size: 8,
 });
 
 const shape = [1, TOKENS, config.hidden];
 const weightBytes = 4 * blockLinears(config, 0).reduce((sum, { rows, columns }) => sum + rows * columns, 0);
 const random = createRandom(0, "training");
-const normal = (size: number, spread: number) => Float32Array.from({ length: size }, () => spread * random.normal());
+const numbers = Float32Array.from({ length: 2 ** 20 + 7 }, () => random.normal());
+let drawn = 0;
+/** Normal numbers; after a million of them they come again, out of step with the rows of a matrix. */
+const normal = (size: number, spread: number) =>
+  Float32Array.from({ length: size }, () => spread * numbers[drawn++ % numbers.length]);
 
 /** A block with random weights, and all linears on one grid; in the current scope. */
 function randomBlock(engine: Engine, grid: GridScheme): TrainingBlock {
@@ -83,7 +109,7 @@ async function timeStep(engine: Engine, grid: GridScheme, activations: Activatio
     const job = {
       block,
       activations,
-      weights: (running: Engine) => clippedBlock(running, transform.apply(running, weights, by), grids, clipping),
+      weights: (running: Engine) => clippedBlock(running, transform.factored(running, weights, by), grids, clipping),
       parameters: [...named(by.scale), ...Object.values(clipping).flatMap((logits) => named({ ...logits }))],
     };
     const x = engine.upload(normal(TOKENS * config.hidden, 1), shape, "f32");
@@ -135,6 +161,8 @@ async function peaks(engine: Engine, grid: GridScheme, activations: 4 | 16): Pro
 
 interface Peer {
   torch: string;
+  /** "2 threads", or the card. */
+  device: string;
   w3g128: number;
   w4a4: number;
 }
@@ -142,9 +170,14 @@ interface Peer {
 function torch(): Peer | undefined {
   const script = fileURLToPath(new URL("../bench/speed/training.py", import.meta.url)); // from build/
   const environment = { ...process.env, OMP_NUM_THREADS: `${threads}` };
-  const { stdout, stderr, status } = spawnSync(process.env.PYTHON ?? "python3", [script, `${threads}`, `${steps}`], {
-    env: environment,
-  });
+  const device = engines.includes("cuda") ? "cuda" : "cpu";
+  const { hidden, heads, keyValueHeads, mlp } = extents;
+  const shape = [hidden, heads, keyValueHeads, mlp, TOKENS].join(",");
+  const { stdout, stderr, status } = spawnSync(
+    process.env.PYTHON ?? "python3",
+    [script, `${threads}`, `${steps}`, shape, device],
+    { env: environment },
+  );
   if (status === 0) return JSON.parse(stdout.toString());
   if (/No module named '(torch|numpy)'/.test(`${stderr}`)) return undefined;
   throw new Error(`torch did not run: ${stderr}`);
@@ -153,15 +186,16 @@ function torch(): Peer | undefined {
 const peer = torch();
 console.log(
   peer
-    ? `torch ${peer.torch}, ${threads} threads: W3 g128 ${peer.w3g128.toFixed(0)} ms, W4A4 ${peer.w4a4.toFixed(0)} ms`
+    ? `torch ${peer.torch}, ${peer.device}: W3 g128 ${peer.w3g128.toFixed(1)} ms, W4A4 ${peer.w4a4.toFixed(1)} ms`
     : "no torch: set PYTHON to compare",
 );
 const W3: GridScheme = { bits: 3, group: 128, symmetric: false };
 const W4: GridScheme = { bits: 4, group: "channel", symmetric: false };
 const copies = (bytes: number) =>
   `${(bytes / 1e6).toFixed(0)} MB, ${(bytes / weightBytes).toFixed(1)} times the weights`;
-for (const name of ["blas", "wasm"] as const) {
-  const { engine } = await createEngine(name, { threads });
+for (const name of engines) {
+  const { engine } = await createEngine(name, { threads, precision });
+  console.log(engine.description);
   const settings = [
     ["W3 g128, clipping", W3, undefined, peer?.w3g128],
     ["W4A4, clipping and transformation", W4, { input: 4, query: 4, key: 4, value: 4 }, peer?.w4a4],
@@ -170,7 +204,7 @@ for (const name of ["blas", "wasm"] as const) {
     const { milliseconds, peakBytes } = await timeStep(engine, grid, activations);
     const ratio = theirs === undefined ? "" : `, ${(milliseconds / theirs).toFixed(2)} of torch's time`;
     console.log(
-      `${name}: ${title}: ${milliseconds.toFixed(0)} ms a step${ratio}; beside the weights ${copies(peakBytes)}`,
+      `${name}: ${title}: ${milliseconds.toFixed(1)} ms a step${ratio}; beside the weights ${copies(peakBytes)}`,
     );
   }
   const wholes = [
