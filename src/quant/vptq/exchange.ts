@@ -111,19 +111,24 @@ function chooseMoves(centroids: Float32Array, length: number, { mass, cost }: Cl
   const count = mass.length;
   const mates = new Int32Array(count);
   const prices = new Float64Array(count).fill(Number.POSITIVE_INFINITY);
-  for (let a = 0; a < count; a++) {
-    for (let b = 0; b < count; b++) {
-      if (a === b) continue;
+  const offer = (a: number, b: number, price: number) => {
+    if (!(price < prices[a])) return;
+    prices[a] = price;
+    mates[a] = b;
+  };
+  // each pair once: either meets its mates in ascending order
+  for (let a = 0; a < count; a++)
+    for (let b = a + 1; b < count; b++) {
       let squared = 0;
-      for (let d = 0; d < length; d++) squared += (centroids[a * length + d] - centroids[b * length + d]) ** 2;
+      for (let d = 0; d < length; d++) {
+        const difference = centroids[a * length + d] - centroids[b * length + d];
+        squared += difference * difference;
+      }
       const together = mass[a] + mass[b];
       const price = together > 0 ? (squared * mass[a] * mass[b]) / together : 0;
-      if (price < prices[a]) {
-        prices[a] = price;
-        mates[a] = b;
-      }
+      offer(a, b, price);
+      offer(b, a, price);
     }
-  }
   const codewords = Array.from(mass.keys());
   const taken = new Set<number>();
   const merges: Omit<Move, "into">[] = [];
@@ -141,11 +146,12 @@ function chooseMoves(centroids: Float32Array, length: number, { mass, cost }: Cl
 /** One vector of each move's target cluster, drawn in proportion to its cost. */
 function drawFrom(moves: Move[], { indices, costs, cost }: Clusters, random: Random): Int32Array {
   const drawn = new Int32Array(moves.length).fill(-1);
-  const moveInto = new Map(moves.map(({ into }, i) => [into, i]));
+  const moveInto = new Int32Array(cost.length).fill(-1);
+  for (const [i, { into }] of moves.entries()) moveInto[into] = i;
   const rest = moves.map(({ into }) => random.next() * cost[into]);
   for (let i = 0; i < indices.length; i++) {
-    const move = moveInto.get(indices[i]);
-    if (move === undefined || costs[i] === 0 || rest[move] < 0) continue;
+    const move = moveInto[indices[i]];
+    if (move < 0 || costs[i] === 0 || rest[move] < 0) continue;
     rest[move] -= costs[i];
     drawn[move] = i;
   }
