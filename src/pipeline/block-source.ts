@@ -4,6 +4,7 @@ import { loadBlock } from "../model/block.js";
 import type { ModelConfig } from "../model/config.js";
 import { embedTokens, type InputWeights, loadInput, readEmbedding } from "../model/embedding.js";
 import { stageSlots } from "../model/families/index.js";
+import { readAhead } from "../model/read-ahead.js";
 import { createRopeTables, type RopeTables } from "../model/rope.js";
 import { blockStages } from "../model/stages.js";
 import type { WeightSource } from "../model/weights.js";
@@ -21,6 +22,7 @@ export function modelBlocks(
   let table: Float32Array | undefined;
   let input: InputWeights | undefined;
   let rope: RopeTables | undefined;
+  const ahead = engine.roomBytes() > 0 ? readAhead(config, source) : undefined;
   const positions = windows.reduce((longest, window) => Math.max(longest, window.length), 1);
   const tables = (): RopeTables => {
     if (!rope) {
@@ -37,7 +39,11 @@ export function modelBlocks(
   return {
     blocks: config.layers,
     stageSlots: stageSlots(config),
-    load: (block) => loadBlock(engine, config, source, block),
+    async load(block) {
+      const weights = await loadBlock(engine, config, ahead ?? source, block);
+      ahead?.prefetch(block + 1);
+      return weights;
+    },
     stages: (block, weights) =>
       blockStages({ engine, config, layer: block, rope: tables(), start: 0, activations }, weights),
     context: (block, running, scheme) => ({

@@ -1,0 +1,71 @@
+import { describe, expect, it } from "vitest";
+import { fixtureConfig, fixtureWeights } from "../../test/golden/families/fixtures.js";
+import { createReferenceEngine } from "../engine/reference/index.js";
+import { loadBlock } from "./block.js";
+
+import { readAhead } from "./read-ahead.js";
+
+const config = fixtureConfig("llama-mha");
+
+/** The fixture's weights, with a list of what was read, and in how many reads at once. */
+function counted(fail?: string) {
+  const source = fixtureWeights("llama-mha");
+  const reads: string[] = [];
+  let running = 0;
+  let most = 0;
+  return {
+    reads,
+    most: () => most,
+    source: {
+      ...source,
+      async read(name: string, shape: readonly number[]) {
+        reads.push(name);
+        most = Math.max(most, ++running);
+        await new Promise((resolve) => setTimeout(resolve, 1));
+        running--;
+        if (name === fail) throw new Error("torn");
+        return source.read(name, shape);
+      },
+    },
+  };
+}
+
+const settled = () => new Promise((resolve) => setTimeout(resolve, 60));
+
+describe("readAhead", () => {
+  it("gives the weights that the source gives, read once and before they are asked for", async () => {
+    const engine = createReferenceEngine();
+    const { source, reads, most } = counted();
+    const ahead = readAhead(config, source);
+    ahead.prefetch(1);
+    await settled();
+    const before = reads.length;
+    expect(before).toBeGreaterThan(7);
+    expect(most()).toBe(1);
+    await engine.scope(async () => {
+      const early = await loadBlock(engine, config, ahead, 1);
+      expect(reads.length).toBe(before);
+      const plain = await loadBlock(engine, config, fixtureWeights("llama-mha"), 1);
+      for (const [slot, { weight }] of Object.entries(plain.linears))
+        expect(await engine.read(early.linears[slot].weight)).toEqual(await engine.read(weight));
+      await loadBlock(engine, config, ahead, 0); // not read ahead
+      expect(reads.length).toBeGreaterThan(before);
+    });
+  });
+
+  it("throws what went wrong when that tensor is read, and not before", async () => {
+    const engine = createReferenceEngine();
+    const name = "model.layers.1.mlp.up_proj.weight";
+    const ahead = readAhead(config, counted(name).source);
+    ahead.prefetch(1);
+    await settled();
+    await expect(loadBlock(engine, config, ahead, 1)).rejects.toThrow("torn");
+  });
+
+  it("has nothing to do behind the last block", async () => {
+    const { source, reads } = counted();
+    readAhead(config, source).prefetch(config.layers);
+    await settled();
+    expect(reads).toEqual([]);
+  });
+});
