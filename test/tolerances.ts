@@ -24,6 +24,10 @@ export const MATMUL: Tolerance = { ofLargest: 3e-6, absolute: 1e-6 };
 export const DEEP_MATMUL: Tolerance = { ofLargest: 6e-6 };
 /** Factors rounded to f16 (2^-12 of each at most, in the mean less) and f32 sums of some hundred products. */
 export const HALF_MATMUL: Tolerance = { ofLargest: 5e-4 };
+/** The same of scores, which exp makes relative errors of the weights, and of weights and values: up to 5e-4 was seen. */
+export const HALF_ATTENTION: Tolerance = { ofLargest: 2e-3 };
+/** The same once more, of the gradients of weights and scores: up to 1e-3 was seen. */
+export const HALF_ATTENTION_GRAD: Tolerance = { ofLargest: 5e-3 };
 /** A sum and a rounding for each bit of an index, up to 19 of them. */
 export const HADAMARD: Tolerance = { ofLargest: 4e-7 };
 /** f32 sums over up to 300 tokens. */

@@ -131,14 +131,14 @@ const nvrtc: Calls<typeof NVRTC> = {
   nvrtcCreateProgram: () => {
     const out = new BigUint64Array(1);
     return {
-      args: [out, "source", "name", 2, ["h1", "h2"], ["n1", "n2"]],
-      arrives: "nvrtcCreateProgram source name 2 h1 h2 n2",
+      args: [out, "source", "name", 70_002, ["h1", "h2"], ["n1", "n2"]], // the library reads two
+      arrives: "nvrtcCreateProgram source name 70002 h1 h2 n2",
       fills: [[out, handle(7)]],
     };
   },
   nvrtcCompileProgram: () => ({
-    args: [BigInt(P), 2, ["--first", "--second"]],
-    arrives: `nvrtcCompileProgram ${P} 2 --first --second`,
+    args: [BigInt(P), 70_003, ["--first", "--second"]],
+    arrives: `nvrtcCompileProgram ${P} 70003 --first --second`,
   }),
   nvrtcGetProgramLogSize: () => {
     const out = new BigUint64Array(1);
@@ -215,6 +215,9 @@ const built = await buildLibraries({ recorder: LIBRARY });
 if ("folder" in built) {
   const library = built.koffi.load(join(built.folder, LIBRARY));
   const recorded = library.func("const char *recorded()");
+  const words = ["a", "b", "c", "d", "e", "f", "g", "h"].map((name) => `uint64_t ${name}`);
+  const clobber = library.func(`double clobber(${words.join(", ")}, double x, double y, double z)`);
+  const stale = [...[1, 2, 3, 4, 5, 6, 7, 8].map((which) => 0x5555_5555_5550 + which), 0.1, 0.2, 0.3];
   afterAll(built.remove);
 
   function calls<Table extends Readonly<Record<string, string>>>(table: Table, expected: Calls<Table>): void {
@@ -223,6 +226,7 @@ if ("folder" in built) {
       it(name, () => {
         const { args, arrives, fills = [], returns } = expected[name]();
         const before = functions[name](...expected[name]().args);
+        clobber(...stale);
         const result = functions[name](...args);
         expect(recorded()).toBe(arrives);
         for (const [out, values] of fills) expect(Array.from(out)).toEqual(values);

@@ -107,6 +107,10 @@ function keep(folder: string, path: string, image: Uint8Array): void {
     writeFileSync(temporary, image);
     renameSync(temporary, path);
   } catch {
-    rmSync(temporary, { force: true });
+    try {
+      rmSync(temporary, { force: true });
+    } catch {
+      // where a file stands in the place of a folder, not even that can be asked
+    }
   }
 }

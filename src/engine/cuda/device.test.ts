@@ -22,7 +22,10 @@ function tests(fake: FakeCuda): void {
     fake.reset();
     engine = await open();
   });
-  afterEach(() => engine.close());
+  afterEach(async () => {
+    await engine.close();
+    expect(fake.alive()).toEqual(NOTHING_ALIVE);
+  });
   afterAll(fake.remove);
   const values = async (tensor: Tensor) => [...(await engine.read(tensor))];
 
@@ -109,6 +112,10 @@ function tests(fake: FakeCuda): void {
       const [[first, target], [shifted, otherTarget]] = [addresses(whole, 2), addresses(part, 2)];
       expect(shifted).toBe(first + 12);
       expect(new Set([first, target, otherTarget]).size).toBe(3);
+      for (const address of [first, target, shifted, otherTarget]) {
+        expect(address).toBeGreaterThan(2 ** 32);
+        expect(fake.holds(address)).toBe(true);
+      }
       expect(part.arguments.getUint32(16, true)).toBe(4097);
       expect(part.arguments.getFloat32(20, true)).toBe(-1.5);
       expect(whole.arguments.getFloat32(20, true)).toBe(Math.fround(0.3));

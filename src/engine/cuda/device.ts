@@ -54,9 +54,14 @@ export class CudaDevice implements Device {
     driver.call("cuDeviceGet", device, card.ordinal);
     this.ordinalHandle = device[0];
     const context = driver.handle("cuDevicePrimaryCtxRetain", this.ordinalHandle);
-    driver.call("cuCtxSetCurrent", context);
-    this.stream = driver.handle("cuStreamCreate", 1); // does not wait for the default stream
-    this.staging = new Staging(driver, this.stream);
+    try {
+      driver.call("cuCtxSetCurrent", context);
+      this.stream = driver.handle("cuStreamCreate", 1); // does not wait for the default stream
+      this.staging = new Staging(driver, this.stream);
+    } catch (error) {
+      driver.giveBack("cuDevicePrimaryCtxRelease", this.ordinalHandle); // with all that it holds
+      throw error;
+    }
     this.profile = env.BITWRIGHT_PROFILE ? new CudaProfile(driver, this.stream) : undefined;
     this.description = describe.description;
     this.arithmetic = describe.arithmetic;
@@ -94,7 +99,7 @@ export class CudaDevice implements Device {
   }
 
   release(block: DeviceBlock): void {
-    this.driver.call("cuMemFree", addressOf(block));
+    this.driver.giveBack("cuMemFree", addressOf(block));
   }
 
   zero(block: DeviceBlock, byteOffset: number, bytes: number): void {
@@ -162,14 +167,19 @@ export class CudaDevice implements Device {
 
   async close(): Promise<void> {
     const { driver } = this;
-    this.synchronize();
-    for (const line of this.profile?.report() ?? []) console.error(line);
-    this.profile?.close();
-    this.staging.close();
-    for (const module of this.modules) driver.call("cuModuleUnload", module);
-    driver.call("cuStreamDestroy", this.stream);
-    driver.koffi.free(this.argumentMemory);
-    driver.call("cuDevicePrimaryCtxRelease", this.ordinalHandle);
+    try {
+      driver.giveBack("cuStreamSynchronize", this.stream);
+      if (!driver.lost) {
+        for (const line of this.profile?.report() ?? []) console.error(line);
+        this.profile?.close();
+      }
+      this.staging.close();
+      for (const module of this.modules) driver.giveBack("cuModuleUnload", module);
+      driver.giveBack("cuStreamDestroy", this.stream);
+    } finally {
+      driver.koffi.free(this.argumentMemory);
+      driver.giveBack("cuDevicePrimaryCtxRelease", this.ordinalHandle);
+    }
   }
 }
 

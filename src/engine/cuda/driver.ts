@@ -8,6 +8,8 @@ const LEAST_DRIVER = 12000;
 
 const ATTRIBUTES = { multiprocessors: 16, clockKilohertz: 13, major: 75, minor: 76 } as const;
 const OUT_OF_MEMORY = 2;
+/** After these a context gives no other answer any more (CUDA Driver API, "Data types used by CUDA driver", CUresult). */
+const FATAL = new Set([214, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 999]);
 
 export interface CardDescription {
   ordinal: number;
@@ -19,11 +21,20 @@ export interface CardDescription {
 }
 
 /** Thrown for the one failure that callers mend. */
-export class CudaOutOfMemory extends Error {}
+export class CudaOutOfMemory extends BitwrightError {
+  constructor(call: string) {
+    super(
+      "unsupported",
+      `${call} failed: no memory is left`,
+      "end other programs on this card, or take another --device",
+    );
+  }
+}
 
 /** The driver API with every return code checked. */
 export class CudaDriver {
   private readonly functions: Functions<typeof DRIVER>;
+  private failed = false;
   /** Of CUDA that the driver knows, 13000 for 13.0. */
   readonly version: number;
 
@@ -50,8 +61,23 @@ export class CudaDriver {
     if (status !== 0) this.fail(name, status);
   }
 
+  /** The card has failed for good. */
+  get lost(): boolean {
+    return this.failed;
+  }
+
+  /**
+   * As `call`, for what gives something back: nothing can be given back to a card that has failed, and how it failed was thrown
+   * where it showed first.
+   */
+  giveBack(name: keyof typeof DRIVER, ...args: unknown[]): void {
+    const status = this.functions[name](...args) as number;
+    if (status !== 0 && !this.failed) this.fail(name, status);
+  }
+
   private fail(name: string, status: number): never {
     if (status === OUT_OF_MEMORY) throw new CudaOutOfMemory(name);
+    if (FATAL.has(status)) this.failed = true;
     const words = (fn: "cuGetErrorName" | "cuGetErrorString") => {
       const text: (string | null)[] = [null];
       this.functions[fn](status, text);

@@ -2,10 +2,13 @@ import { unsupportedError, usageError } from "../../errors.js";
 import { deviceOperations } from "../device/engine.js";
 import { DeviceMemory } from "../device/memory.js";
 import type { Engine, Precision } from "../engine.js";
+import type { Library } from "../koffi.js";
+import { tensorAttentionOperations } from "./attention.js";
 import { CudaCompiler } from "./compile.js";
-import { addressOf, CudaDevice } from "./device.js";
+import { addressOf, type CudaBlock, CudaDevice } from "./device.js";
 import { findCudaDriver, versionText } from "./driver.js";
 import { factorOperations } from "./factor.js";
+import { halfConversion } from "./halves.js";
 import { openToolkitLibrary } from "./libraries.js";
 import { tensorNearestOperations } from "./nearest.js";
 import { Cublas, productOperations } from "./products.js";
@@ -54,16 +57,17 @@ export async function createCudaEngine(
     arithmetic: `cuda ${card.name}, NVRTC ${compiler.version}, ${precision}`,
   };
   const device = new CudaDevice(driver, card, compiler, described);
-  const workspace = device.allocate(Cublas.workspaceBytes);
-  const cublas = new Cublas(device, blas.library, addressOf(workspace));
+  const { workspace, cublas } = await openCublas(device, blas.library);
   const memory = new DeviceMemory(device, memoryLimit, async () => {
     cublas.close();
     device.release(workspace);
   });
+  const conversion = halfConversion(memory);
   const engine = Object.assign(memory, {
     ...deviceOperations(memory),
     ...tensorNearestOperations(memory),
-    ...productOperations(memory, cublas, precision),
+    ...productOperations(memory, cublas, precision, conversion),
+    ...(precision === "f16" ? tensorAttentionOperations(memory, conversion) : {}),
     ...factorOperations(memory, cublas),
     name: "cuda" as const,
     description: described.description,
@@ -72,4 +76,17 @@ export async function createCudaEngine(
     arithmetic: `${described.arithmetic}, cuBLAS ${cublas.version}`,
   });
   return { engine };
+}
+
+/** cuBLAS on a device; where it cannot be had, the device is closed. */
+async function openCublas(device: CudaDevice, library: Library): Promise<{ workspace: CudaBlock; cublas: Cublas }> {
+  let workspace: CudaBlock | undefined;
+  try {
+    workspace = device.allocate(Cublas.workspaceBytes);
+    return { workspace, cublas: new Cublas(device, library, addressOf(workspace)) };
+  } catch (error) {
+    if (workspace) device.release(workspace);
+    await device.close();
+    throw error;
+  }
 }

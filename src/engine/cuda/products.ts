@@ -8,6 +8,7 @@ import type { Engine, Precision } from "../engine.js";
 import type { Library } from "../koffi.js";
 import { bind, CUBLAS, type Functions } from "./bindings.js";
 import { addressOf, type CudaDevice } from "./device.js";
+import type { HalfConversion } from "./halves.js";
 
 const [PLAIN, TRANSPOSED] = [0, 1];
 /** cudaDataType. */
@@ -22,11 +23,6 @@ const SCALE_ROWS = declareKernel("products", "weighRows", {
   reads: { x: "f32", weights: "f32" },
   writes: { y: "f32" },
   numbers: { size: "u32", width: "u32" },
-});
-const HALVES = declareKernel("products", "halves", {
-  reads: { x: "f32" },
-  writes: { y: "f16", overflow: "i32" },
-  numbers: { size: "u32" },
 });
 const MIRROR = declareKernel("products", "mirror", { writes: { a: "f32" }, numbers: { n: "u32" } });
 
@@ -71,7 +67,8 @@ export class Cublas {
   }
 
   close(): void {
-    this.call("cublasDestroy", this.handle);
+    if (this.device.driver.lost) this.functions.cublasDestroy(this.handle);
+    else this.call("cublasDestroy", this.handle);
   }
 }
 
@@ -86,22 +83,12 @@ export function productOperations(
   memory: DeviceMemory,
   cublas: Cublas,
   precision: Precision,
+  { halvesOf, overflow }: HalfConversion,
 ): Pick<Engine, "matmul" | "gram" | "overflowed"> {
   const at = (tensor: F32): number => addressOf(memory.blockOf(tensor)) + tensor.byteOffset;
   const one = Float32Array.of(1);
   const [alphaCell, betaCell] = [new Float32Array(1), new Float32Array(1)];
-  const overflow = memory.keep(memory.create([1], "i32"));
-  /** Address of a tensor's elements in f16. */
-  const halves = (tensor: F32): number =>
-    addressOf(
-      memory.derivedFrom(tensor, 2 * tensor.size, (block) =>
-        memory.runOn(HALVES, { groups: elementGroups(tensor.size), numbers: [tensor.size] }, [
-          memory.bindingOf(tensor),
-          { block, byteOffset: 0, bytes: 2 * tensor.size },
-          memory.bindingOf(overflow),
-        ]),
-      ),
-    );
+  const halves = (tensor: F32): number => addressOf(halvesOf(tensor).block);
 
   return {
     matmul(a, b, options = {}) {

@@ -64,7 +64,7 @@ export class Staging {
   }
 
   close(): void {
-    for (const event of this.events) this.driver.call("cuEventDestroy", event);
-    for (const address of this.addresses) this.driver.call("cuMemFreeHost", address);
+    for (const event of this.events) this.driver.giveBack("cuEventDestroy", event);
+    for (const address of this.addresses) this.driver.giveBack("cuMemFreeHost", address);
   }
 }

@@ -1,3 +1,4 @@
+import { BitwrightError } from "../../errors.js";
 import type { DType } from "../../tensor/index.js";
 
 // What an engine whose memory the host cannot address stands on: a device that runs kernels. `engine/cuda` and `engine/webgpu`
@@ -124,8 +125,8 @@ export interface Device {
 }
 
 /** Thrown by `Device.allocate`; the memory above it lets go of what it holds in reserve, and tries again. */
-export class DeviceOutOfMemory extends Error {
+export class DeviceOutOfMemory extends BitwrightError {
   constructor(readonly bytes: number) {
-    super(`the device has no ${bytes} bytes left`);
+    super("unsupported", `the device has no room for ${bytes} bytes more`, "take another --device, or --engine wasm");
   }
 }

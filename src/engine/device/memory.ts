@@ -25,6 +25,9 @@ interface Derived {
   block: DeviceBlock;
 }
 
+/** Views of one block of which something derived is kept: more than an operation takes. */
+const MOST_DERIVED = 8;
+
 /** What an element had that it must not have, found by a kernel: the error to throw, from the value and where it was. */
 export type DescribeFault = (value: number, at: number) => BitwrightError;
 
@@ -52,7 +55,7 @@ export class DeviceMemory extends TensorMemory<DeviceBlock> {
   }
 
   private readonly faultWordBytes: number;
-  private readonly derived = new Map<DeviceBlock, Derived>();
+  private readonly derived = new Map<DeviceBlock, Derived[]>();
 
   protected allocate(bytes: number): DeviceBlock {
     return this.pool.take(bytes);
@@ -99,25 +102,29 @@ export class DeviceMemory extends TensorMemory<DeviceBlock> {
 
   /**
    * What `make` makes of a tensor's elements, in a block of `bytes`; kept until the tensor's block is written or freed, so that
-   * a tensor in several products is converted once.
+   * a tensor in several products is converted once. Of views of one block the last few are kept, so that all operands of an
+   * operation are there together.
    */
   derivedFrom(tensor: Tensor, bytes: number, make: (block: DeviceBlock) => void): DeviceBlock {
     const source = this.blockOf(tensor);
-    const known = this.derived.get(source);
-    if (known && known.byteOffset === tensor.byteOffset && known.size === tensor.size) return known.block;
-    if (known) this.pool.give(known.block);
-    const block = this.pool.take(bytes);
-    make(block);
-    this.derived.set(source, { byteOffset: tensor.byteOffset, size: tensor.size, block });
+    const { byteOffset, size } = tensor;
+    const all = this.derived.get(source) ?? [];
+    const place = all.findIndex((one) => one.byteOffset === byteOffset && one.size === size);
+    const [known] = place < 0 ? [] : all.splice(place, 1);
+    if (!known && all.length === MOST_DERIVED) this.pool.give((all.shift() as Derived).block);
+    const block = known?.block ?? this.pool.take(bytes);
+    if (!known) make(block);
+    all.push({ byteOffset, size, block });
+    this.derived.set(source, all);
     return block;
   }
 
   /** The elements of a block are about to change, or it is free: what was derived from it is of no use any more. */
   noteWritten(block: DeviceBlock): void {
-    const derived = this.derived.get(block);
-    if (!derived) return;
+    const all = this.derived.get(block);
+    if (!all) return;
     this.derived.delete(block);
-    this.pool.give(derived.block);
+    for (const derived of all) this.pool.give(derived.block);
   }
 
   /** Throws as `run`: for operations that look at a tensor before they call a kernel, or call none. */
@@ -210,8 +217,11 @@ export class DeviceMemory extends TensorMemory<DeviceBlock> {
 
   override async close(): Promise<void> {
     await super.close();
-    this.pool.trim();
-    await this.beforeClose();
-    await this.device.close();
+    try {
+      this.pool.trim();
+      await this.beforeClose();
+    } finally {
+      await this.device.close();
+    }
   }
 }

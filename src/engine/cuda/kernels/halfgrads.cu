@@ -46,9 +46,9 @@ extern "C" __global__ void halfGrads(const float* grad, const float* output, con
   float scale = gradScale(largest[0], false), sum = 0.0f;
 #pragma unroll 4
   for (unsigned i = lane; i < size; i += 32) {
-    float g = grad[(size_t)row * size + i] * scale;
-    sum += g * output[(size_t)row * size + i];
-    half[(size_t)row * size + i] = halfPair(g, 0.0f);
+    unsigned g = halfPair(grad[(size_t)row * size + i] * scale, 0.0f);
+    sum += __uint_as_float(bitsOfHalf(g)) * output[(size_t)row * size + i]; // rounded, as g v will be: where a row sees
+    half[(size_t)row * size + i] = g;                                        // one key only, they cancel
   }
   sum = warpSum(sum);
   if (lane != 0) return;

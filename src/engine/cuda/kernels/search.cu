@@ -20,10 +20,12 @@ struct Found {
 
 /** What the choice of one codeword a stage needs, in shared memory. */
 struct Choice {
-  Found found, last;  // the last candidate of the first stage
+  Found found;
   unsigned warpDistance[WARPS][VECTORS], warpIndex[WARPS][VECTORS];
-  unsigned trial[STAGES][VECTORS], total[VECTORS];
-  unsigned chosen[STAGES][VECTORS], least[VECTORS];
+  unsigned chosen[STAGES][VECTORS];
+#if BEAM
+  unsigned ownDistance[VECTORS][THREADS], ownIndex[VECTORS][THREADS];  // what each thread found
+#endif
   float rest[SLAB];    // what the stages so far left
   float vector[SLAB];  // sum of the chosen codewords
 };
@@ -45,26 +47,15 @@ struct Own {
   unsigned index[VECTORS];
 };
 
-/**
- * Each thread's own nearest of `count` codewords to each vector of x (shared); with `after`, of those behind the last candidate in
- * order of (distance, index).
- */
-__device__ void searchOwn(const float* book, unsigned count, const float* x, const Choice& choice, bool after, Own& own) {
+/** Each thread's own nearest of `count` codewords to each vector of x (shared), the lowest of equals. */
+__device__ void searchOwn(const float* book, unsigned count, const float* x, Own& own) {
   float vector[SLAB];
-#if BEAM
-  unsigned lastDistance[VECTORS];
-  int lastIndex[VECTORS];
-#endif
 UNROLL
   for (unsigned k = 0; k < SLAB; k++) vector[k] = x[k];
 UNROLL
   for (unsigned m = 0; m < VECTORS; m++) {
     own.distance[m] = INFINITE;
     own.index[m] = ~0u;
-#if BEAM
-    lastDistance[m] = after ? choice.last.distance[m] : 0u;
-    lastIndex[m] = after ? (int)choice.last.index[m] : -1;
-#endif
   }
 #pragma unroll 2
   for (unsigned c = threadIdx.x; c < count; c += THREADS) {
@@ -74,57 +65,11 @@ UNROLL
 UNROLL
     for (unsigned m = 0; m < VECTORS; m++) {
       unsigned distance = __float_as_uint(squaredDistance(vector + m * LENGTH, codeword, 1));
-      bool nearer = distance < own.distance[m];
-#if BEAM
-      nearer = nearer && (distance > lastDistance[m] || (distance == lastDistance[m] && (int)c > lastIndex[m]));
-#endif
-      if (nearer) {
-        own.distance[m] = distance;
-        own.index[m] = c;
-      }
-    }
-  }
-}
-
-/**
- * After the last candidates were taken, what their threads' own nearest are now: all threads look through the codewords of the
- * one that had a vector's last candidate.
- */
-__device__ void renewOwn(const float* book, unsigned count, const float* x, Choice& choice, Own& own) {
-  unsigned t = threadIdx.x;
-#pragma unroll 1
-  for (unsigned m = 0; m < VECTORS; m++) {
-    unsigned lastDistance = choice.last.distance[m], lastIndex = choice.last.index[m];
-    unsigned least = INFINITE, where = ~0u;
-    for (unsigned c = lastIndex % THREADS + THREADS * t; c < count; c += THREADS * THREADS) {
-      unsigned distance = __float_as_uint(squaredDistance(x + m * LENGTH, book + c, count));
-      bool behind = distance > lastDistance || (distance == lastDistance && c > lastIndex);
-      if (behind && distance < least) {
-        least = distance;
-        where = c;
-      }
-    }
-    unsigned distance = __reduce_min_sync(0xffffffffu, least);
-    unsigned index = __reduce_min_sync(0xffffffffu, least == distance ? where : ~0u);
-    if (t % 32 == 0) {
-      choice.warpDistance[t / 32][m] = distance;
-      choice.warpIndex[t / 32][m] = index;
-    }
-  }
-  __syncthreads();
-UNROLL
-  for (unsigned m = 0; m < VECTORS; m++) {
-    if (choice.last.index[m] % THREADS != t) continue;
-    own.distance[m] = INFINITE;
-    own.index[m] = ~0u;
-    for (unsigned warp = 0; warp < WARPS; warp++) {
-      unsigned distance = choice.warpDistance[warp][m], index = choice.warpIndex[warp][m];
-      if (distance > own.distance[m] || (distance == own.distance[m] && index >= own.index[m])) continue;
+      if (distance >= own.distance[m]) continue;
       own.distance[m] = distance;
-      own.index[m] = index;
+      own.index[m] = c;
     }
   }
-  __syncthreads();
 }
 
 /** The nearest of all threads' own, in `found`. Codeword 0 at an infinite distance where there is none. */
@@ -156,56 +101,130 @@ UNROLL
 /** The nearest of `count` codewords to each vector of x (shared), the lowest of equals, in `found`. */
 __device__ void nearestOf(const float* book, unsigned count, const float* x, Choice& choice) {
   Own own;
-  searchOwn(book, count, x, choice, false, own);
+  searchOwn(book, count, x, own);
   settle(count, choice, own);
 }
 
+#if BEAM
+/** The least (distance, index) of a warp, in all its threads. */
+__device__ inline void leastOfWarp(unsigned& distance, unsigned& index) {
+  unsigned least = __reduce_min_sync(0xffffffffu, distance);
+  index = __reduce_min_sync(0xffffffffu, distance == least ? index : ~0u);
+  distance = least;
+}
+
 /**
- * One codeword a stage for each vector of x (shared): the `width` nearest of the first stage are continued greedily, nearest
- * first; the least distance after the last stage wins. Leaves `chosen` and `vector`.
+ * The `width` nearest codewords of the first stage to each vector of x (shared), nearest first, each continued greedily through
+ * the later stages; the least distance after the last stage wins, the first of equals. All threads search the first codebook;
+ * then a warp has a vector to itself: it takes the nearest of what the threads found, and looks through the codewords of that
+ * thread for the one behind it.
  */
+__device__ void chooseAmong(const float* books, unsigned width, const float* x, Choice& choice) {
+  unsigned t = threadIdx.x, m = t / 32, lane = t % 32, count = books[0];
+  const float* book = books + STAGES;
+  {
+    Own own;
+    searchOwn(book, count, x, own);
+UNROLL
+    for (unsigned v = 0; v < VECTORS; v++) {
+      choice.ownDistance[v][t] = own.distance[v];
+      choice.ownIndex[v][t] = own.index[v];
+    }
+  }
+  __syncthreads();
+  if (m < VECTORS) {
+    const float* vector = x + m * LENGTH;
+    float* rest = choice.rest + m * LENGTH;
+    unsigned distances[WARPS], indices[WARPS], trial[STAGES], leastTotal = 0;
+#pragma unroll
+    for (unsigned j = 0; j < WARPS; j++) {
+      distances[j] = choice.ownDistance[m][32 * j + lane];
+      indices[j] = choice.ownIndex[m][32 * j + lane];
+    }
+#pragma unroll 1
+    for (unsigned candidate = 0; candidate < width; candidate++) {
+      unsigned distance = INFINITE, index = ~0u;
+#pragma unroll
+      for (unsigned j = 0; j < WARPS; j++) {
+        if (distances[j] > distance || (distances[j] == distance && indices[j] >= index)) continue;
+        distance = distances[j];
+        index = indices[j];
+      }
+      leastOfWarp(distance, index);
+      if (index >= count) index = 0;  // there is none
+      trial[0] = index;
+      unsigned total = distance;
+      const float* later = book;
+      unsigned before = count;
+      for (unsigned k = lane; k < LENGTH; k += 32) rest[k] = vector[k] - book[(size_t)k * count + index];
+#pragma unroll
+      for (unsigned stage = 1; stage < STAGES; stage++) {
+        __syncwarp();
+        later += (size_t)LENGTH * before;
+        before = books[stage];
+        unsigned nearest = INFINITE, where = ~0u;
+        for (unsigned c = lane; c < before; c += 32) {
+          unsigned own = __float_as_uint(squaredDistance(rest, later + c, before));
+          if (own >= nearest) continue;
+          nearest = own;
+          where = c;
+        }
+        leastOfWarp(nearest, where);
+        if (where >= before) where = 0;
+        trial[stage] = where;
+        total = nearest;
+        __syncwarp();
+        for (unsigned k = lane; k < LENGTH; k += 32) rest[k] -= later[(size_t)k * before + where];
+      }
+      if (candidate == 0 || total < leastTotal) {
+        leastTotal = total;
+        if (lane == 0)
+          for (unsigned stage = 0; stage < STAGES; stage++) choice.chosen[stage][m] = trial[stage];
+      }
+      unsigned next = INFINITE, where = ~0u;
+      for (unsigned c = index % THREADS + THREADS * lane; c < count; c += THREADS * 32) {
+        unsigned own = __float_as_uint(squaredDistance(vector, book + c, count));
+        bool behind = own > distance || (own == distance && c > index);
+        if (!behind || own >= next) continue;
+        next = own;
+        where = c;
+      }
+      leastOfWarp(next, where);
+#pragma unroll
+      for (unsigned j = 0; j < WARPS; j++)
+        if (index % THREADS == 32 * j + lane) {
+          distances[j] = next;
+          indices[j] = where;
+        }
+    }
+  }
+  __syncthreads();
+}
+#endif
+
+/** One codeword a stage for each vector of x (shared), greedily or with `width` candidates. Leaves `chosen` and `vector`. */
 __device__ void chooseStages(const float* books, unsigned width, const float* x, Choice& choice) {
   unsigned t = threadIdx.x;
 #if BEAM
-  Own first;  // of the first stage, for all candidates
-#endif
-  for (unsigned candidate = 0; candidate < width; candidate++) {
-    const float* book = books + STAGES;
-    unsigned count = 0;
-    const float* searched = x;
+  chooseAmong(books, width, x, choice);
+#else
+  const float* searching = books + STAGES;
+  unsigned before = 0;
+  const float* searched = x;
 #pragma unroll 1
-    for (unsigned stage = 0; stage < STAGES; stage++) {
-      if (stage > 0) {
-        for (unsigned e = t; e < SLAB; e += THREADS)
-          choice.rest[e] = searched[e] - book[(size_t)(e % LENGTH) * count + choice.found.index[e / LENGTH]];
-        searched = choice.rest;
-        __syncthreads();
-      }
-      book += (size_t)LENGTH * count;
-      count = books[stage];
-#if BEAM
-      if (stage == 0) {
-        // a codebook of a few codewords a thread is searched again as fast
-        if (candidate == 0 || count <= 2 * THREADS) searchOwn(book, count, searched, choice, candidate > 0, first);
-        else renewOwn(book, count, searched, choice, first);
-        settle(count, choice, first);
-      } else
-#endif
-        nearestOf(book, count, searched, choice);
-      if (t < VECTORS) {
-        choice.trial[stage][t] = choice.found.index[t];
-        choice.total[t] = choice.found.distance[t];
-        if (stage == 0) {
-          choice.last.distance[t] = choice.found.distance[t];
-          choice.last.index[t] = choice.found.index[t];
-        }
-      }
+  for (unsigned stage = 0; stage < STAGES; stage++) {
+    if (stage > 0) {
+      for (unsigned e = t; e < SLAB; e += THREADS)
+        choice.rest[e] = searched[e] - searching[(size_t)(e % LENGTH) * before + choice.found.index[e / LENGTH]];
+      searched = choice.rest;
+      __syncthreads();
     }
-    if (t < VECTORS && (candidate == 0 || choice.total[t] < choice.least[t])) {
-      choice.least[t] = choice.total[t];
-      for (unsigned stage = 0; stage < STAGES; stage++) choice.chosen[stage][t] = choice.trial[stage][t];
-    }
+    searching += (size_t)LENGTH * before;
+    before = books[stage];
+    nearestOf(searching, before, searched, choice);
+    if (t < VECTORS) choice.chosen[stage][t] = choice.found.index[t];
   }
+#endif
   __syncthreads();
   for (unsigned e = t; e < SLAB; e += THREADS) {
     const float* book = books + STAGES;

@@ -264,9 +264,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 256 / THREADS)
   float2* of = (float2*)stats + (size_t)(place.batch * heads + place.head) * padded + row;
 #pragma unroll
   for (int half = 0; half < 2; half++) {
+    float total = rowSum(sum[half]);
     bool there = row + half * 8 < tokens; // the others must weigh nothing
     mean[half] = there ? of[half * 8].y : 0.0f;
-    top[half] = there ? top[half] + log2f(rowSum(sum[half])) : -UNSEEN;
+    top[half] = there ? top[half] + log2f(total) : -UNSEEN;
   }
   __syncthreads();
   if (lane % 4 == 0) {
@@ -311,8 +312,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 256 / THREADS)
                          const float* scales, const float* stats, float* keyGrad, float* valueGrad, unsigned tokens,
                          unsigned heads, unsigned keyHeads, unsigned size, unsigned padded, unsigned window, float scale,
                          unsigned sloped) {
-  extern __shared__ __align__(16) Half dynamicShared[]; // own keys and values, then twice SHORT queries and gradients
-  Half *keys = dynamicShared, *values = keys + ROWS * SIZE, *steps = values + ROWS * SIZE;
+  __shared__ __align__(16) Half shared[(ROWS + 2 * STEP) * SIZE]; // own values, then twice SHORT queries and gradients
+  Half *values = shared, *steps = shared + ROWS * SIZE;
   Place place = placeOf(tokens, heads, false);
   unsigned sharing = heads / keyHeads, keyStride = keyHeads * size;
   size_t at = ((size_t)place.batch * tokens * heads + place.head) * size;
@@ -324,8 +325,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 256 / THREADS)
   // of two neighboring queries: logarithm and mean of the one, of the other
   const float4* of = (const float4*)(stats + ((size_t)(place.batch * heads + place.head) * padded + lane % 4 * 2) * 2);
 
+  unsigned keys[DEPTH][4];
+  loadOwn(keys, steps, {k + keyAt, keyStride, size}, place.first, tokens);
+  __syncthreads();
   float ofKeys[CHUNKS][4] = {}, ofValues[CHUNKS][4] = {}, changeScale = scales[2];
-  loadRows<ROWS>(keys, {k + keyAt, keyStride, size}, place.first, tokens);
   loadRows<ROWS>(values, {v + keyAt, keyStride, size}, place.first, tokens);
   loadRows<SHORT>(steps, ofQ, place.first, tokens);
   loadRows<SHORT>(steps + SHORT * SIZE, ofGrad, place.first, tokens);
@@ -346,8 +349,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 256 / THREADS)
 #pragma unroll
     for (int s = 0; s < DEPTH; s++) {
       unsigned left[4];
-      loadLeft(left, keys + inTile * SIZE, s);
-      addProducts(products, left, queries, s);
+      addProducts(products, keys[s], queries, s);
       loadLeft(left, values + inTile * SIZE, s);
       addProducts(changes, left, grads, s);
     }

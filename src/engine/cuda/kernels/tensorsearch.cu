@@ -102,7 +102,9 @@ extern "C" __global__ void codebookFragments(const float* codebook, const unsign
 
 //# nearestTensor
 // A warp holds 64 vectors as operands and goes through the codebook 8 codewords at a time, RUN times for a run: of the 16
-// codewords of a run that a lane sees only the greatest score counts. The best run of a vector is searched again in the steps of
+// codewords of a run that a lane sees only the greatest score counts. Scores are compared as whole numbers, three in one instruction
+// (Hopper): positive numbers are in order by their bits, and those below 0 count as 0, which is a vector's own score of a zero
+// codeword; a vector whose best is not above 0 fails the test. The best run of a vector is searched again in the steps of
 // the contract, which gives codeword w and its distance. Vectors for which that may be another one are listed.
 //
 // No codeword of another run is as near as w when the second best run's score is below the best by more than
@@ -129,7 +131,7 @@ extern "C" __global__ void __launch_bounds__(256, 2)
   float scale = scaleOf(*largest);
 
   unsigned a[HELD][2 * WORDS];  // rows own and own + 8 of each tile, in turn
-  float best[HELD][2], second[HELD][2];
+  int best[HELD][2], second[HELD][2];  // bits of scores
   unsigned where[HELD][2];
 #pragma unroll
   for (unsigned h = 0; h < HELD; h++)
@@ -145,7 +147,7 @@ extern "C" __global__ void __launch_bounds__(256, 2)
         a[h][4 * w + 2 + half] = slotPair<1, 0>(x, 16 * w + 8 + 2 * quad);
       }
       if (NARROW) a[h][4 * WIDE + half] = slotPair<1, 0>(x, 16 * WIDE + 2 * quad);
-      best[h][half] = second[h][half] = -infinite;
+      best[h][half] = second[h][half] = 0;
       where[h][half] = 0;
     }
 
@@ -156,9 +158,7 @@ extern "C" __global__ void __launch_bounds__(256, 2)
     for (unsigned e = t; e < have * 8; e += THREADS) begins[e] = starts[base * 8 + e];
     __syncthreads();
     for (unsigned run = 0; run < have; run += RUN) {
-      float most[HELD][2];
-#pragma unroll
-      for (unsigned h = 0; h < HELD; h++) most[h][0] = most[h][1] = -infinite;
+      int most[HELD][2] = {};
 #pragma unroll
       for (unsigned j = 0; j < RUN; j++) {
         const unsigned* from = operands + (run + j) * WORDS * 32 + lane;
@@ -174,16 +174,16 @@ extern "C" __global__ void __launch_bounds__(256, 2)
 #pragma unroll
           for (unsigned w = 1; w < WIDE; w++) wideProduct(s, a[h] + 4 * w, b + 2 * w, s[0], s[1], s[2], s[3]);
           if (WIDE && NARROW) narrowProduct(s, a[h] + 4 * WIDE, b + 2 * WIDE, s[0], s[1], s[2], s[3]);
-          most[h][0] = fmaxf(most[h][0], fmaxf(s[0], s[1]));
-          most[h][1] = fmaxf(most[h][1], fmaxf(s[2], s[3]));
+          most[h][0] = max(max(__float_as_int(s[0]), __float_as_int(s[1])), most[h][0]);
+          most[h][1] = max(max(__float_as_int(s[2]), __float_as_int(s[3])), most[h][1]);
         }
       }
 #pragma unroll
       for (unsigned h = 0; h < HELD; h++)
 #pragma unroll
         for (unsigned half = 0; half < 2; half++) {
-          float most1 = most[h][half];
-          second[h][half] = fmaxf(second[h][half], fminf(best[h][half], most1));
+          int most1 = most[h][half];
+          second[h][half] = max(second[h][half], min(best[h][half], most1));
           if (most1 > best[h][half]) {
             best[h][half] = most1;
             where[h][half] = base + run;
@@ -197,13 +197,13 @@ extern "C" __global__ void __launch_bounds__(256, 2)
 #pragma unroll
     for (unsigned half = 0; half < 2; half++) {
       // four lanes saw a vector: the best of their runs, the first of equals, and the second best
-      float top = best[h][half], next = second[h][half];
+      int top = best[h][half], next = second[h][half];
       unsigned place = where[h][half] * 8 + 2 * quad;
 #pragma unroll
       for (unsigned step = 1; step < 4; step *= 2) {
-        float otherTop = __shfl_xor_sync(0xffffffffu, top, step), otherNext = __shfl_xor_sync(0xffffffffu, next, step);
+        int otherTop = __shfl_xor_sync(0xffffffffu, top, step), otherNext = __shfl_xor_sync(0xffffffffu, next, step);
         unsigned otherPlace = __shfl_xor_sync(0xffffffffu, place, step);
-        next = fmaxf(fminf(top, otherTop), fmaxf(next, otherNext));
+        next = max(min(top, otherTop), max(next, otherNext));
         if (otherTop > top || (otherTop == top && otherPlace < place)) {
           top = otherTop;
           place = otherPlace;
@@ -232,7 +232,8 @@ extern "C" __global__ void __launch_bounds__(256, 2)
       float size = norm + least;
       float bound = BOUND * size + 0x1p-19f * (sqrtf(norm) + sqrtf(least)) / scale + 1e-30f;
       // scores are of scaled vectors
-      if (!(size < 1e36f && (top - next) / scale / scale > bound)) list[atomicAdd(listed, 1u)] = i;
+      float gap = __int_as_float(top) - __int_as_float(next);
+      if (!(size < 1e36f && gap / scale / scale > bound)) list[atomicAdd(listed, 1u)] = i;
     }
 }
 

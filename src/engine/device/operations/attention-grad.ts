@@ -29,7 +29,8 @@ const KEYS = declareKernel("attention", "attendGradKeys", {
   threads: 256,
   ...SIZES,
 });
-const SUM_HEADS = declareKernel("attentionrows", "sumHeads", {
+/** Adds what heads that share a key-value head have made, in their order. */
+export const SUM_HEADS = declareKernel("attentionrows", "sumHeads", {
   reads: { a: "f32", b: "f32" },
   writes: { y: "f32", z: "f32" },
   numbers: { count: "u32", size: "u32", sharing: "u32" },
