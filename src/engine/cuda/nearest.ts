@@ -14,13 +14,13 @@ const LARGEST = declareKernel("tensorsearch", "largestBits", {
 });
 const FRAGMENTS = declareKernel("tensorsearch", "codebookFragments", {
   reads: { codebook: "f32", largest: "u32" },
-  writes: { fragments: "u32", starts: "f32" },
+  writes: { fragments: "u32" },
   numbers: { codewords: "u32", tiles: "u32" },
   constants: ["LENGTH"],
   samples: SAMPLES,
 });
 const NEAREST = declareKernel("tensorsearch", "nearestTensor", {
-  reads: { vectors: "f32", codebook: "f32", largest: "u32", fragments: "u32", starts: "f32" },
+  reads: { vectors: "f32", codebook: "f32", largest: "u32", fragments: "u32" },
   writes: { indices: "i32", distances: "f32", list: "i32", listed: "u32" },
   numbers: { count: "u32", codewords: "u32", tiles: "u32" },
   constants: ["LENGTH"],
@@ -36,8 +36,8 @@ const LISTED = declareKernel("tensorsearch", "nearestListed", {
 
 /** Pairs from which on the tensor cores pay. */
 const LEAST_PAIRS = 2 ** 27;
-/** Codewords of a run that is compared as one, and vectors of a group. */
-const [RUN_CODEWORDS, GROUP_VECTORS] = [64, 512];
+/** Codewords that a warp goes through between two comparisons of runs. */
+const RUN_CODEWORDS = 64;
 /** Beyond it the operands of 512 codewords exceed the shared memory. */
 const MOST_LENGTH = 12;
 const THREADS = 256;
@@ -64,20 +64,20 @@ export const tensorNearestOperations = (memory: DeviceMemory): Pick<Engine, "nea
             constants,
           });
         const tiles = (Math.ceil(codewords / RUN_CODEWORDS) * RUN_CODEWORDS) / 8;
-        const slots = Math.ceil((3 * vectorLength) / 8);
+        const slots = Math.ceil((3 * vectorLength + 3) / 8);
         const fragments = memory.empty([tiles * slots * 32], "u32");
-        const starts = memory.empty([tiles * 8]);
         memory.run(FRAGMENTS, {
           groups: Math.ceil(tiles / (THREADS / 32)),
-          tensors: [codebook, largest, fragments, starts],
+          tensors: [codebook, largest, fragments],
           numbers: [codewords, tiles],
           constants,
         });
+        const vectorsOfGroup = slots > 4 ? 384 : 512;
         const list = memory.empty([count], "i32");
         const listed = memory.create([1], "u32");
         memory.run(NEAREST, {
-          groups: Math.ceil(count / GROUP_VECTORS),
-          tensors: [vectors, codebook, largest, fragments, starts, indices, distances, list, listed],
+          groups: Math.ceil(count / vectorsOfGroup),
+          tensors: [vectors, codebook, largest, fragments, indices, distances, list, listed],
           numbers: [count, codewords, tiles],
           constants,
         });

@@ -1,17 +1,17 @@
 // Nearest codewords by the tensor cores. Vectors and codewords are scaled by a power of two and split into two f16, x = xh + xl,
-// c = ch + cl; a score x.c - |c|^2 / 2 is the sum of xh.ch + xl.ch + xh.cl (3v terms of a product of matrices, padded to
-// SLOTS, a multiple of 8) on top of -|c|^2 / 2.
+// c = ch + cl; a score x.c - |c|^2 / 2 is the sum of xh.ch + xl.ch + xh.cl and of three f16 that make up -|c|^2 / 2: 3v + 3 terms
+// of a product of matrices, padded to SLOTS, a multiple of 8. So the sums begin at 0, and need no copies of their beginnings.
 
-#define SLOTS ((3 * LENGTH + 7) / 8 * 8)
+#define SLOTS ((3 * LENGTH + 3 + 7) / 8 * 8)
 #define WIDE (SLOTS / 16)         // products of depth 16
 #define NARROW (SLOTS % 16 / 8)   // and of depth 8
 #define WORDS (2 * WIDE + NARROW) // of a lane, for 8 codewords
 
-/** The power of two that brings the largest element to 64 .. 128; 1 where there is none. */
+/** The power of two that brings the largest element to 32 .. 64, so that |c|^2 / 2 of 12 elements is an f16; 1 where there is none. */
 __device__ inline float scaleOf(unsigned largestBits) {
   int exponent = (int)(largestBits >> 23) - 127;
   if (largestBits == 0 || exponent > 100) return 1.0f;
-  return __uint_as_float((unsigned)(127 + min(120, 6 - exponent)) << 23);
+  return __uint_as_float((unsigned)(127 + min(120, 5 - exponent)) << 23);
 }
 
 __device__ inline unsigned halfBits(float value) {
@@ -26,34 +26,55 @@ __device__ inline float halfValue(unsigned bits) {
   return value;
 }
 
-/** f16 of slot j: the high parts, then the parts named by `second` and `third` (0 high, 1 low), then zeros. */
-template <int second, int third>
-__device__ inline unsigned slotBits(const float* values, unsigned j) {
-  if (j >= 3 * LENGTH) return 0;
-  float value = values[j % LENGTH];
-  unsigned high = halfBits(value);
-  int low = j < LENGTH ? 0 : j < 2 * LENGTH ? second : third;
-  return low ? halfBits(value - halfValue(high)) : high;
+/** f16 of slot j of a vector: high parts, low parts, high parts, then what the parts of a codeword's norm are multiplied by. */
+struct VectorSlots {
+  const float* values;
+  __device__ inline unsigned operator()(unsigned j) const {
+    if (j >= 3 * LENGTH) {
+      unsigned part = j - 3 * LENGTH;
+      return part == 0 ? 0x3c00u : part == 1 ? 0x1000u : part == 2 ? 0x0004u : 0u;  // 1, 2^-11, 2^-22
+    }
+    float value = values[j % LENGTH];
+    unsigned high = halfBits(value);
+    return j / LENGTH == 1 ? halfBits(value - halfValue(high)) : high;
+  }
+};
+
+/** f16 of slot j of a codeword: high parts twice, low parts, the three parts of `start`, times 1, 2^11 and 2^22. */
+struct CodewordSlots {
+  const float* values;
+  float start;  // -|c|^2 / 2
+  __device__ inline unsigned operator()(unsigned j) const {
+    if (j >= 3 * LENGTH + 3) return 0u;
+    float value = j < 3 * LENGTH ? values[j % LENGTH] : start;
+    unsigned part = j < 3 * LENGTH ? j / (2 * LENGTH) : j - 3 * LENGTH;
+    unsigned bits = halfBits(value);
+    float factor = j < 3 * LENGTH ? 1.0f : 2048.0f;  // a small norm would be lost in the subnormal numbers
+    for (; part > 0; part--) {
+      value = (value - halfValue(bits)) * factor;
+      bits = halfBits(value);
+    }
+    return bits;
+  }
+};
+
+template <class Slots>
+__device__ inline unsigned slotPair(const Slots& slots, unsigned j) {
+  return slots(j) | slots(j + 1) << 16;
 }
 
-template <int second, int third>
-__device__ inline unsigned slotPair(const float* values, unsigned j) {
-  return slotBits<second, third>(values, j) | slotBits<second, third>(values, j + 1) << 16;
-}
-
-/** d = a b + c: 16 vectors by 8 codewords, 16 slots deep. */
-__device__ inline void wideProduct(float* d, const unsigned* a, const unsigned* b, float c0, float c1, float c2, float c3) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%10, %11, %12, %13};"
-      : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(c0), "f"(c1), "f"(c2), "f"(c3));
+/** d += a b: 16 vectors by 8 codewords, 16 slots deep. */
+__device__ inline void wideProduct(float* d, const unsigned* a, const unsigned* b) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
 /** The same, 8 slots deep. */
-__device__ inline void narrowProduct(float* d, const unsigned* a, const unsigned* b, float c0, float c1, float c2, float c3) {
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%7, %8, %9, %10};"
-      : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(b[0]), "f"(c0), "f"(c1), "f"(c2), "f"(c3));
+__device__ inline void narrowProduct(float* d, const unsigned* a, const unsigned* b) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(b[0]));
 }
 
 /** In the steps of the contract. */
@@ -78,9 +99,9 @@ extern "C" __global__ void largestBits(const float* x, unsigned* largest, unsign
 }
 
 //# codebookFragments
-// Operands for 8 codewords a warp, as the lanes take them, and the starts of their scores; codewords beyond the last never win.
+// Operands for 8 codewords a warp, as the lanes take them. Those beyond the last have scores far below 0.
 extern "C" __global__ void codebookFragments(const float* codebook, const unsigned* largest, unsigned* fragments,
-                                             float* starts, unsigned codewords, unsigned tiles) {
+                                             unsigned codewords, unsigned tiles) {
   unsigned tile = blockIdx.x * (THREADS / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
   if (tile >= tiles) return;
   float scale = scaleOf(*largest);
@@ -90,14 +111,9 @@ extern "C" __global__ void codebookFragments(const float* codebook, const unsign
     values[k] = codeword < codewords ? codebook[(size_t)codeword * LENGTH + k] * scale : 0.0f;
     norm = fmaf(values[k], values[k], norm);
   }
-  unsigned* to = fragments + (size_t)tile * WORDS * 32 + lane;
-  unsigned at = lane % 4 * 2;
-  for (unsigned w = 0; w < WIDE; w++) {
-    to[(2 * w) * 32] = slotPair<0, 1>(values, 16 * w + at);
-    to[(2 * w + 1) * 32] = slotPair<0, 1>(values, 16 * w + 8 + at);
-  }
-  if (NARROW) to[2 * WIDE * 32] = slotPair<0, 1>(values, 16 * WIDE + at);
-  if (lane % 4 == 0) starts[codeword] = codeword < codewords ? -0.5f * norm : -__uint_as_float(0x7f800000u);
+  CodewordSlots slots{values, codeword < codewords ? -0.5f * norm : -65504.0f};
+  unsigned* to = fragments + ((size_t)tile * 32 + lane) * WORDS;
+  for (unsigned w = 0; w < WORDS; w++) to[w] = slotPair(slots, 8 * w + lane % 4 * 2);
 }
 
 //# nearestTensor
@@ -108,23 +124,36 @@ extern "C" __global__ void codebookFragments(const float* codebook, const unsign
 // the contract, which gives codeword w and its distance. Vectors for which that may be another one are listed.
 //
 // No codeword of another run is as near as w when the second best run's score is below the best by more than
-//   bound = BOUND (|x|^2 + d(w)) + 2^-19 (|x| + sqrt d(w)) / scale.
+//   bound = BOUND (|x|^2 + d(w)) + 2^-19 (|x| + sqrt d(w)) / scale + 2^-40 / scale^2.
 // u = 2^-24, r = |x| + sqrt d, so that |x| and |c| are at most r and r^2 at most 2 (|x|^2 + d). Splitting costs 2^-22 of each
 // element, or 2^-25 / scale where f16 is subnormal (the second term), and xl.cl is left out: 12 u r^2 together. A product of
 // depth n adds n + 1 exact terms, each cut at 2^-23 of the greatest of terms and sums, which is at most r^2: 2 (n + 1) u r^2.
-// |c|^2 / 2 is wrong by (v + 1) u r^2 / 2. A score is then wrong by less than (2 (17 WIDE + 9 NARROW) + v / 2 + 13) u r^2; two
+// |c|^2 / 2 is wrong by (v + 1) u r^2 / 2, and its parts by 2^-46 / scale^2 at least (the third term). A score is then wrong by less than (2 (17 WIDE + 9 NARROW) + v / 2 + 13) u r^2; two
 // of them, and distances of the contract, by (v + 2) u d each, stay below twice that with 16 for 13.
 #define BOUND ((4 * (2 * (17 * WIDE + 9 * NARROW) + LENGTH / 2 + 16)) * 0x1p-24f)
 #define RUN 8
 #define TILES 64  // of 8 codewords, in shared memory
-#define HELD 4    // tiles of 16 vectors that a warp holds
+#define HELD (WORDS > 4 ? 3 : 4)  // tiles of 16 vectors that a warp holds: what the registers take
+
+/** A lane's operands for 8 codewords, by the widest loads that they allow. */
+__device__ inline void readWords(const unsigned* from, unsigned* b) {
+#if (3 * LENGTH + 3 + 7) / 8 % 4 == 0
+#pragma unroll
+  for (unsigned w = 0; w < WORDS; w += 4) *(uint4*)(b + w) = *(const uint4*)(from + w);
+#elif (3 * LENGTH + 3 + 7) / 8 % 2 == 0
+#pragma unroll
+  for (unsigned w = 0; w < WORDS; w += 2) *(uint2*)(b + w) = *(const uint2*)(from + w);
+#else
+#pragma unroll
+  for (unsigned w = 0; w < WORDS; w++) b[w] = from[w];
+#endif
+}
 
 extern "C" __global__ void __launch_bounds__(256, 2)
     nearestTensor(const float* vectors, const float* codebook, const unsigned* largest, const unsigned* fragments,
-                  const float* starts, int* indices, float* distances, int* list, unsigned* listed, unsigned count,
+                  int* indices, float* distances, int* list, unsigned* listed, unsigned count,
                   unsigned codewords, unsigned tiles) {
-  __shared__ unsigned operands[TILES * WORDS * 32];
-  __shared__ float begins[TILES * 8];
+  __shared__ __align__(16) unsigned operands[TILES * WORDS * 32];
   const float infinite = __uint_as_float(0x7f800000u);
   unsigned t = threadIdx.x, lane = t % 32, quad = lane % 4;
   unsigned first = blockIdx.x * (THREADS / 32 * HELD * 16), own = t / 32 * HELD * 16 + lane / 4;
@@ -141,12 +170,16 @@ extern "C" __global__ void __launch_bounds__(256, 2)
       float x[LENGTH];
 #pragma unroll
       for (unsigned k = 0; k < LENGTH; k++) x[k] = i < count ? vectors[(size_t)i * LENGTH + k] * scale : 0.0f;
+      VectorSlots slots{x};
 #pragma unroll
       for (unsigned w = 0; w < WIDE; w++) {
-        a[h][4 * w + half] = slotPair<1, 0>(x, 16 * w + 2 * quad);
-        a[h][4 * w + 2 + half] = slotPair<1, 0>(x, 16 * w + 8 + 2 * quad);
+        a[h][4 * w + half] = slotPair(slots, 16 * w + 2 * quad);
+        a[h][4 * w + 2 + half] = slotPair(slots, 16 * w + 8 + 2 * quad);
       }
-      if (NARROW) a[h][4 * WIDE + half] = slotPair<1, 0>(x, 16 * WIDE + 2 * quad);
+      if (NARROW) a[h][4 * WIDE + half] = slotPair(slots, 16 * WIDE + 2 * quad);
+      // equal parts in registers of their own (a 0 that the compiler does not know): it would share and copy them for each product
+#pragma unroll
+      for (unsigned w = 4 + half; w < 2 * WORDS; w += 2) a[h][w] ^= count >> 31;
       best[h][half] = second[h][half] = 0;
       where[h][half] = 0;
     }
@@ -155,25 +188,20 @@ extern "C" __global__ void __launch_bounds__(256, 2)
     unsigned have = min((unsigned)TILES, tiles - base);
     __syncthreads();
     for (unsigned e = t; e < have * WORDS * 32; e += THREADS) operands[e] = fragments[(size_t)base * WORDS * 32 + e];
-    for (unsigned e = t; e < have * 8; e += THREADS) begins[e] = starts[base * 8 + e];
     __syncthreads();
     for (unsigned run = 0; run < have; run += RUN) {
       int most[HELD][2] = {};
 #pragma unroll
       for (unsigned j = 0; j < RUN; j++) {
-        const unsigned* from = operands + (run + j) * WORDS * 32 + lane;
-        unsigned b[WORDS];
-#pragma unroll
-        for (unsigned w = 0; w < WORDS; w++) b[w] = from[w * 32];
-        float2 start = *(const float2*)(begins + (run + j) * 8 + 2 * quad);
+        const unsigned* from = operands + ((run + j) * 32 + lane) * WORDS;
+        __align__(16) unsigned b[WORDS];
+        readWords(from, b);
 #pragma unroll
         for (unsigned h = 0; h < HELD; h++) {
-          float s[4];
-          if (WIDE) wideProduct(s, a[h], b, start.x, start.y, start.x, start.y);
-          else narrowProduct(s, a[h], b, start.x, start.y, start.x, start.y);
+          float s[4] = {};
 #pragma unroll
-          for (unsigned w = 1; w < WIDE; w++) wideProduct(s, a[h] + 4 * w, b + 2 * w, s[0], s[1], s[2], s[3]);
-          if (WIDE && NARROW) narrowProduct(s, a[h] + 4 * WIDE, b + 2 * WIDE, s[0], s[1], s[2], s[3]);
+          for (unsigned w = 0; w < WIDE; w++) wideProduct(s, a[h] + 4 * w, b + 2 * w);
+          if (NARROW) narrowProduct(s, a[h] + 4 * WIDE, b + 2 * WIDE);
           most[h][0] = max(max(__float_as_int(s[0]), __float_as_int(s[1])), most[h][0]);
           most[h][1] = max(max(__float_as_int(s[2]), __float_as_int(s[3])), most[h][1]);
         }
@@ -210,7 +238,7 @@ extern "C" __global__ void __launch_bounds__(256, 2)
         }
       }
       unsigned i = first + own + h * 16 + half * 8;
-      if ((h * 2 + half) % 4 != quad || i >= count) continue;  // each lane finishes two of the eight vectors
+      if ((h * 2 + half) % 4 != quad || i >= count) continue;  // each lane finishes its share of the vectors
       float x[LENGTH], norm = 0.0f, least = infinite;
       unsigned index = 0;
 #pragma unroll
@@ -230,7 +258,7 @@ extern "C" __global__ void __launch_bounds__(256, 2)
       indices[i] = index;
       distances[i] = least;
       float size = norm + least;
-      float bound = BOUND * size + 0x1p-19f * (sqrtf(norm) + sqrtf(least)) / scale + 1e-30f;
+      float bound = BOUND * size + (0x1p-19f * (sqrtf(norm) + sqrtf(least)) + 0x1p-40f / scale) / scale + 1e-30f;
       // scores are of scaled vectors
       float gap = __int_as_float(top) - __int_as_float(next);
       if (!(size < 1e36f && gap / scale / scale > bound)) list[atomicAdd(listed, 1u)] = i;
