@@ -1,6 +1,8 @@
 import { fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { BitwrightError, type ErrorKind } from "../errors.js";
+import { findCudaDriver } from "../engine/cuda/driver.js";
+import type { EngineName } from "../engine/engine.js";
+import { BitwrightError, type ErrorKind, usageError } from "../errors.js";
 import type { LinearDone } from "../pipeline/events.js";
 import type { Recipe } from "../pipeline/recipe.js";
 import { type JobShare, shareOf } from "../pipeline/share.js";
@@ -29,6 +31,23 @@ export type ShareMessage =
   | { type: "linear"; done: LinearDone }
   | { type: "finished" }
   | { type: "failed"; kind: ErrorKind; message: string; remedy?: string };
+
+/** Throws "usage" where one of the cards is not there: before hours of work on the others. */
+export async function requireCards(devices: readonly number[], engine: EngineName): Promise<void> {
+  if (engine !== "cuda")
+    throw usageError(
+      `--devices on the ${engine} engine: only the cuda engine takes more than one card`,
+      "leave it out",
+    );
+  const found = await findCudaDriver();
+  const count = "driver" in found ? found.driver.cards().length : 0;
+  const absent = devices.find((device) => device >= count);
+  if (absent !== undefined)
+    throw usageError(
+      `--devices: expected cards from 0 to ${count - 1}, got ${absent}`,
+      "bitwright doctor lists the cards",
+    );
+}
 
 /** The first share, with processes for the others. */
 export function sharedOut(

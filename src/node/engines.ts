@@ -57,8 +57,8 @@ export async function createEngine(choice: EngineChoice = "auto", options: Engin
   }
   if (device !== undefined || precision !== "f32")
     throw usageError(
-      `--device and --precision are for the engines on GPUs, and ${choice === "auto" ? "none was found" : `${choice} is not one`}`,
-      "leave them out, or look at bitwright doctor",
+      `--device, --devices and --precision are for the engines on GPUs, and ${choice === "auto" ? "none was found" : `${choice} is not one`}`,
+      "leave them out; bitwright doctor says what this machine lacks for such an engine",
     );
   if (!reproducible) enableRelaxedSimd();
   const spawnWorker = threads > 1 ? nodeWorkers() : undefined;
@@ -74,7 +74,11 @@ export async function createEngine(choice: EngineChoice = "auto", options: Engin
 }
 
 function named(choice: EngineChoice, found: Attempt): Chosen {
-  if ("reason" in found) throw unsupportedError(`no ${choice} engine: ${found.reason}`, "use the wasm engine");
+  if ("reason" in found)
+    throw unsupportedError(
+      `no ${choice} engine: ${found.reason}`,
+      "bitwright doctor says what to do; --engine auto takes what is there",
+    );
   return { engine: found.engine, reason: "asked for" };
 }
 

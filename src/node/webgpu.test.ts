@@ -39,6 +39,14 @@ for (let round = 0; round < 3; round++) {
   await collect();
 }
 if (process.argv[2] === "unused") await nodeGpu(), await collect();
+if (process.argv[2] === "dropped")
+  for (let round = 0; round < 5; round++) {
+    await (await makeEngine()).close();
+    for (let turn = 0; turn < 3; turn++) {
+      globalThis.gc();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
 if (process.argv[2] === "open") { await makeEngine(); process.exit(0); }
 console.log("end");
 `;
@@ -55,7 +63,7 @@ describe.skipIf("reason" in found)("Dawn in Node", () => {
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-  for (const way of ["closed", "unused", "open"])
+  for (const way of ["closed", "dropped", "unused", "open"])
     it(`lives and lets Node end: ${way}`, () => {
       const { status, signal, stdout, stderr } = spawnSync(
         process.execPath,

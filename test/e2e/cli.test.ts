@@ -19,7 +19,11 @@ describe("bad use", () => {
       ["eval", MODEL, "--window", "1"],
       /'1' is invalid\. Expected a whole number of at least 2/,
     ],
-    ["a choice that is none", ["eval", MODEL, "--engine", "cuda"], /Allowed choices are auto, wasm, blas, reference/],
+    [
+      "a choice that is none",
+      ["eval", MODEL, "--engine", "abacus"],
+      /Allowed choices are auto, cuda, webgpu, wasm, blas, reference/,
+    ],
     ["a folder that is not there", ["inspect", "no/such/folder"], /there is no folder no\/such\/folder/],
     ["a text that is not there", ["eval", MODEL, "--text", "no.txt"], /there is no text file no\.txt/],
     ["a text shorter than a window", ["eval", MODEL, "--window", "99999"], /not one window of 99999/],

@@ -76,8 +76,10 @@ export async function openDevice(gpu: GPU): Promise<{ open: OpenDevice } | { rea
 
 /** Destroys the device; Node may exit when all are closed. */
 export function closeDevice(open: OpenDevice): void {
-  if (!alive.delete(open)) return;
+  if (!alive.has(open)) return;
   open.device.destroy();
+  // Dawn turns once more for what it has to tell, on the instance that `gpu` holds
+  void open.device.lost.then(() => setTimeout(() => alive.delete(open), 0));
 }
 
 function titleOf({ vendor, architecture, device, description }: GPUAdapterInfo): string {

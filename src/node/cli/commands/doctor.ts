@@ -1,17 +1,19 @@
+import { execFile } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { availableParallelism, cpus, totalmem } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { findBlas } from "../../../engine/blas/library.js";
 import { findCudaDriver, versionText } from "../../../engine/cuda/driver.js";
 import { openToolkitLibrary } from "../../../engine/cuda/libraries.js";
 import { hasRelaxedSimd } from "../../../engine/wasm/runtime.js";
-import { createWebgpuEngine } from "../../../engine/webgpu/engine.js";
 import { formatBytes } from "../../../report/format.js";
 import { createEngine, enableRelaxedSimd } from "../../engines.js";
 import { availableMemory } from "../../memory.js";
 import { packageFolder, packageVersion } from "../../package.js";
 import { BUNDLED_TEXTS } from "../../texts.js";
-import { nodeGpu } from "../../webgpu.js";
+import type { WebgpuProbe } from "../../webgpu-probe.js";
 import type { AddCommand, Handler } from "../command.js";
 import { addCommonOptions, type CommonOptions } from "../options.js";
 
@@ -136,16 +138,21 @@ function toolkitRemedy(): string {
 
 async function webgpu(): Promise<Finding> {
   const name = "engine webgpu";
-  const dawn = await nodeGpu();
-  if ("reason" in dawn) return { name, state: "missing", detail: dawn.reason, remedy: "npm install webgpu" };
-  const made = await createWebgpuEngine({ gpu: dawn.gpu });
-  if ("reason" in made) {
-    const remedy = "install the card's Vulkan driver (on Debian and Ubuntu: sudo apt-get install mesa-vulkan-drivers)";
-    return { name, state: "missing", detail: made.reason, remedy };
+  const probe = fileURLToPath(new URL("../../webgpu-probe.js", import.meta.url));
+  let found: WebgpuProbe;
+  try {
+    const { stdout } = await promisify(execFile)(process.execPath, [probe], { timeout: 60_000 });
+    found = JSON.parse(stdout) as WebgpuProbe;
+  } catch (error) {
+    const detail = `starting WebGPU ended the process (${(error as Error).message.split("\n")[0]})`;
+    return { name, state: "missing", detail, remedy: "update the card's driver" };
   }
-  const { engine, software } = made;
-  const { description } = engine;
-  await engine.close();
+  if ("reason" in found) {
+    const driver = "install the card's Vulkan driver (on Debian and Ubuntu: sudo apt-get install mesa-vulkan-drivers)";
+    const remedy = found.missingPackage ? "npm install webgpu" : driver;
+    return { name, state: "missing", detail: found.reason, remedy };
+  }
+  const { description, software } = found;
   return { name, state: "ok", detail: software ? `${description}: runs on the processor, for checking` : description };
 }
 

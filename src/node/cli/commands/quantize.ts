@@ -4,9 +4,10 @@ import { usageError } from "../../../errors.js";
 import { blockParameters } from "../../../model/tensors.js";
 import type { PlannedLinear } from "../../../pipeline/plan.js";
 import { DEFAULT_RECIPE, recipeJsonSchema } from "../../../pipeline/recipe.js";
+import { requireIndependent } from "../../../pipeline/share.js";
 import { formatBits, formatBytes, formatCount, formatSeconds, formatSmall } from "../../../report/format.js";
 import { tableOf } from "../../../report/table.js";
-import { sharedOut } from "../../devices.js";
+import { requireCards, sharedOut } from "../../devices.js";
 import { estimate, journalFolder, type PreparedJob, prepareJob, runJob } from "../../quantize.js";
 import { type AddCommand, type CommandContext, type Handler, withEngine } from "../command.js";
 import { addQuantizeOptions, type QuantizeOptions, readRecipe } from "../quantize-options.js";
@@ -66,10 +67,13 @@ const quantizeModel: Handler<QuantizeOptions> = async ([path], options, context)
     throw usageError("missing required option '-o, --output <folder>'", "bitwright quantize --help, or --dry-run");
   const input = await readRecipe(options, context.terminal);
   const job = await prepareJob(path, input, options.calibration, options.format);
+  const { devices = [] } = options;
   try {
-    await withEngine({ ...options, device: options.devices?.[0] ?? options.device }, context, (engine) =>
-      options.dryRun ? dryRun(path, job, options, engine, context) : run(path, job, options, engine, context),
-    );
+    if (devices.length > 1) requireIndependent(job.planned, job.recipe);
+    await withEngine({ ...options, device: devices[0] ?? options.device }, context, async (engine) => {
+      if (devices.length > 1) await requireCards(devices, engine.name);
+      await (options.dryRun ? dryRun(path, job, options, engine, context) : run(path, job, options, engine, context));
+    });
   } finally {
     await job.model.close();
   }
