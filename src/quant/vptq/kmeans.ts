@@ -32,8 +32,8 @@ export interface KMeansResult {
 }
 
 /**
- * Weighted k-means by Lloyd's iteration: vectors [n, v], weights [n] >= 0, C <= n codewords. Means are taken in f64 on
- * the host, so the result does not depend on the number of threads. No iteration raises the objective, repairs
+ * Weighted k-means by Lloyd's iteration: vectors [n, v], weights [n] >= 0, C <= n codewords. Sums are taken in f64, so the
+ * result does not depend on the number of threads. No iteration raises the objective, repairs
  * included: an empty cluster, which serves nobody, moves onto the vector that is served worst (weight times squared
  * distance, the first of equals).
  */
@@ -44,7 +44,7 @@ export async function kmeans(
   codewords: number,
   options: KMeansOptions,
 ): Promise<KMeansResult> {
-  const [count, length] = vectors.shape;
+  const [count] = vectors.shape;
   if (codewords > count)
     throw usageError(`kmeans: expected no more codewords than vectors (${count}), got ${codewords}`);
   const tolerance = options.tolerance ?? 3e-5;
@@ -64,39 +64,51 @@ export async function kmeans(
       const settled = last - objective <= tolerance * objective;
       if (settled || iteration >= options.iterations)
         return { centroids, indices, objective, iterations: iteration, repaired };
-      const means = await updateCentroids(engine, vectors, weights, indices, centroids);
-      const moves =
-        means.empty.length > 0 ? await worstServed(engine, weights, nearest.distances, means.empty.length) : [];
-      for (const [i, vector] of moves.entries()) {
-        const row = await engine.scope(() => engine.read(engine.view(vectors, [length], vector * length)));
-        means.values.set(row, means.empty[i] * length);
-      }
-      repaired += moves.length;
-      last = moves.length > 0 ? Number.POSITIVE_INFINITY : objective;
+      const next: { centroids: F32; moves?: number } = await engine.scope(async () => {
+        const { sums, totals } = engine.segmentSum(vectors, weights, indices, codewords);
+        const empty = emptyClusters(await engine.read(totals));
+        if (empty.length === 0) return { centroids: engine.transpose(engine.divide(engine.transpose(sums), totals)) };
+        return repair(engine, vectors, weights, nearest.distances, centroids, sums, totals, empty);
+      });
+      repaired += next.moves ?? 0;
+      last = next.moves ? Number.POSITIVE_INFINITY : objective;
       nearest.distances.dispose();
       centroids.dispose();
-      centroids = engine.upload(means.values, [codewords, length], "f32");
+      centroids = next.centroids;
       previous = indices;
     }
   });
 }
 
-/** Weighted means of the clusters in f64; a cluster without weight keeps its centroid and is listed. */
-async function updateCentroids(engine: Engine, vectors: F32, weights: F32, indices: I32, centroids: F32) {
+const emptyClusters = (totals: Float32Array): number[] => {
+  const empty: number[] = [];
+  for (let codeword = 0; codeword < totals.length; codeword++) if (!(totals[codeword] > 0)) empty.push(codeword);
+  return empty;
+};
+
+/** The means where some clusters are empty: these move onto vectors, or keep their centroids when none is served badly. */
+async function repair(
+  engine: Engine,
+  vectors: F32,
+  weights: F32,
+  distances: F32,
+  centroids: F32,
+  sums: F32,
+  totals: F32,
+  empty: readonly number[],
+): Promise<{ centroids: F32; moves: number }> {
   const [codewords, length] = centroids.shape;
-  return engine.scope(async () => {
-    const segments = engine.segmentSum(vectors, weights, indices, codewords);
-    const sums = await engine.read(segments.sums);
-    const totals = await engine.read(segments.totals);
-    const values = await engine.read(centroids);
-    const empty: number[] = [];
-    for (let codeword = 0; codeword < codewords; codeword++) {
-      if (!(totals[codeword] > 0)) empty.push(codeword);
-      else
-        for (let d = 0; d < length; d++) values[codeword * length + d] = sums[codeword * length + d] / totals[codeword];
-    }
-    return { values, empty };
-  });
+  const [sum, total, values] = [await engine.read(sums), await engine.read(totals), await engine.read(centroids)];
+  for (let codeword = 0; codeword < codewords; codeword++) {
+    if (!(total[codeword] > 0)) continue;
+    for (let d = codeword * length; d < (codeword + 1) * length; d++) values[d] = sum[d] / total[codeword];
+  }
+  const moves = await worstServed(engine, weights, distances, empty.length);
+  for (const [i, vector] of moves.entries()) {
+    const row = await engine.scope(() => engine.read(engine.view(vectors, [length], vector * length)));
+    values.set(row, empty[i] * length);
+  }
+  return { centroids: engine.upload(values, [codewords, length], "f32"), moves: moves.length };
 }
 
 /** The vectors with the largest weight times squared distance, at most `count`, none of them at distance 0. */
