@@ -4,6 +4,7 @@ export type ErrorKind =
   | "format" // a file is not what it claims to be
   | "unsupported" // understood, but not something we can do
   | "numeric" // NaN, infinity, a factorisation that cannot succeed
+  | "memory" // an engine has no room for what was asked: less at a time may go
   | "io" // the disk or the folder refused
   | "aborted"; // stopped by the caller
 
@@ -26,6 +27,7 @@ export const formatError = (message: string, remedy?: string) => new BitwrightEr
 export const unsupportedError = (message: string, remedy?: string) =>
   new BitwrightError("unsupported", message, remedy);
 export const numericError = (message: string, remedy?: string) => new BitwrightError("numeric", message, remedy);
+export const memoryError = (message: string, remedy?: string) => new BitwrightError("memory", message, remedy);
 export const ioError = (message: string, remedy?: string, cause?: unknown) =>
   new BitwrightError("io", message, remedy, { cause });
 

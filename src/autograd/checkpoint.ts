@@ -14,9 +14,13 @@ export function checkpoint(tape: Tape, inputs: readonly F32[], body: (engine: En
     const inner = new Tape(base);
     const leaves = saved.filter((_, index) => wanted[index]);
     for (const leaf of leaves) inner.watch(leaf);
-    const again = body(inner.engine, [...saved]);
-    const grads = inner.backward(again, grad, leaves);
-    let next = 0;
-    return wanted.map((isWanted) => (isWanted ? grads[next++] : undefined));
+    try {
+      const again = body(inner.engine, [...saved]);
+      const grads = inner.backward(again, grad, leaves);
+      let next = 0;
+      return wanted.map((isWanted) => (isWanted ? grads[next++] : undefined));
+    } finally {
+      inner.clear(); // where something failed on the way
+    }
   });
 }

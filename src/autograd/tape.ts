@@ -87,8 +87,9 @@ export class Tape {
       if (start !== undefined) grads.set(start, base.view(grad, grad.shape));
       for (let node = this.nodes.pop(); node; node = this.nodes.pop()) {
         const { inputs, saved, vjp, output: variable } = node;
-        const own = grads.get(variable);
-        if (own) {
+        try {
+          const own = grads.get(variable);
+          if (!own) continue;
           const parts = base.scope(() => vjp(own, saved));
           for (const [index, part] of parts.entries()) {
             const input = inputs[index];
@@ -100,8 +101,9 @@ export class Tape {
             grads.delete(variable);
             own.dispose();
           }
+        } finally {
+          for (const tensor of saved) tensor.dispose(); // where the rule failed, too: nothing else knows of them
         }
-        for (const tensor of saved) tensor.dispose();
       }
       return targets.map((target, index) => {
         const variable = wanted[index];

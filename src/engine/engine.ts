@@ -135,7 +135,7 @@ export interface Engine {
   /** One line for people: threads, instruction set, library. */
   readonly description: string;
   readonly threads: number;
-  /** Of `matmul`; everything else is f32. */
+  /** Of `matmul`, and where it is f16 on CUDA of `attention`; everything else is f32. */
   readonly precision: Precision;
   /** Names what decides the last bits of results ("reference", "wasm", "wasm-relaxed", "blas OpenBLAS 0.3.21"): resumed work must match it. */
   readonly arithmetic: string;

@@ -29,6 +29,7 @@ export async function quantizeByTraining(run: JobRun): Promise<ReadonlyMap<strin
     return {
       onEpoch: (epoch) => emit({ type: "epoch", block, ...epoch }),
       onTrained: (stage, { endLoss, ...result }) => emit({ type: "trained", block, stage, loss: endLoss, ...result }),
+      onWarning: (message) => emit({ type: "warning", message }),
       onStep: (stage, step, steps) => {
         emit({ type: "step", block, stage, step, steps });
         run.advance(run.cost.step * recipe.batch);

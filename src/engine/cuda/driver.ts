@@ -24,7 +24,7 @@ export interface CardDescription {
 export class CudaOutOfMemory extends BitwrightError {
   constructor(call: string) {
     super(
-      "unsupported",
+      "memory",
       `${call} failed: no memory is left`,
       "end other programs on this card, or take another --device",
     );

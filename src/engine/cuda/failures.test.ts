@@ -61,7 +61,7 @@ function tests(fake: FakeCuda): void {
         const { kind, message, remedy } = await failureOf(() => engine.create(elements(192)));
         // 256 MiB, 32 of which cuBLAS has and 512 bytes the word for faults
         expect({ kind, message, remedy }).toEqual({
-          kind: "unsupported",
+          kind: "memory",
           message: "the device has no room for 201 MB more: 67 MB are in use by this run and 168 MB are free",
           remedy: expect.stringMatching(/--engine wasm/),
         });
@@ -82,7 +82,7 @@ function tests(fake: FakeCuda): void {
       withEngine({}, async (engine) => {
         const tensor = engine.create(elements(160));
         const failure = await failureOf(() => engine.copyInto(tensor, engine.view(tensor, elements(128)), 1));
-        expect(failure.kind).toBe("unsupported");
+        expect(failure.kind).toBe("memory");
         expect(failure.message).toMatch(/no room for 134217728 bytes more/);
       }));
   });
@@ -211,7 +211,7 @@ function tests(fake: FakeCuda): void {
       fake.fail(fn, status, { skip, times: 1 });
       const { kind, message, remedy } = await failureOf(() => createCudaEngine());
       expect({ kind, message: message.length > 10, remedy: remedy !== undefined }).toEqual({
-        kind: "unsupported",
+        kind: status === 2 ? "memory" : "unsupported",
         message: true,
         remedy: true,
       });

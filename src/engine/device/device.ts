@@ -127,6 +127,6 @@ export interface Device {
 /** Thrown by `Device.allocate`; the memory above it lets go of what it holds in reserve, and tries again. */
 export class DeviceOutOfMemory extends BitwrightError {
   constructor(readonly bytes: number) {
-    super("unsupported", `the device has no room for ${bytes} bytes more`, "take another --device, or --engine wasm");
+    super("memory", `the device has no room for ${bytes} bytes more`, "take another --device, or --engine wasm");
   }
 }

@@ -26,7 +26,7 @@ export class BlockPool {
     private readonly limit = Number.POSITIVE_INFINITY,
   ) {}
 
-  /** Throws "unsupported" when the device has not enough memory, whatever is let go. */
+  /** Throws "memory" when the device has not enough memory, whatever is let go. */
   take(bytes: number): DeviceBlock {
     const size = blockBytes(bytes);
     const block = this.waiting.get(size)?.pop();
@@ -77,7 +77,7 @@ export class BlockPool {
     const free = this.device.freeBytes();
     const mega = (count: number) => `${(count / 1e6).toFixed(0)} MB`;
     return new BitwrightError(
-      "unsupported",
+      "memory",
       `the device has no room for ${mega(bytes)} more: ${mega(this.heldBytes)} are in use by this run` +
         (free === undefined ? "" : ` and ${mega(free)} are free`),
       "fewer or shorter calibration windows, a smaller batch, another --device, or --engine wasm",

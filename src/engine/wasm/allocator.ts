@@ -1,4 +1,4 @@
-import { unsupportedError } from "../../errors.js";
+import { memoryError } from "../../errors.js";
 
 /** Every block begins at a multiple of this many bytes and its size is one: a cache line. */
 export const ALIGNMENT = 64;
@@ -87,7 +87,7 @@ export class Allocator {
   private exhausted(bytes: number) {
     const largest = this.free.at(-1)?.size ?? 0;
     const rest = Math.max(largest, this.limit - this.top);
-    return unsupportedError(
+    return memoryError(
       `the wasm engine's memory is full: ${megabytes(bytes)} were asked for, ${megabytes(this.used)} of ` +
         `${megabytes(this.limit)} are in use and the largest free piece has ${megabytes(rest)}`,
       "use shorter windows, fewer calibration samples or a smaller batch; one WebAssembly memory holds at most 4096 MB",

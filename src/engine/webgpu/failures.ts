@@ -87,7 +87,7 @@ export class Failures {
 function describe(kind: Kind, detail: string): BitwrightError {
   if (kind === "out-of-memory")
     return new BitwrightError(
-      "unsupported",
+      "memory",
       `the WebGPU device has no room for another buffer (${detail.split("\n")[0]})`,
       "fewer or shorter calibration windows, a smaller batch, or --engine wasm",
     );

@@ -8,6 +8,7 @@ import {
   Tape,
 } from "../../autograd/index.js";
 import type { Engine } from "../../engine/engine.js";
+import { BitwrightError } from "../../errors.js";
 import type { ActivationScheme } from "../../model/activation-scheme.js";
 import type { BlockWeights } from "../../model/block.js";
 import { forwardBlock } from "../../model/stages.js";
@@ -50,6 +51,8 @@ export interface TrainingProgress {
   /** A stage of a block's training is over. */
   onTrained?(stage: string, result: TrainingResult): void;
   onStep?(stage: string, step: number, steps: number): void;
+  /** Something that people should know. */
+  onWarning?(message: string): void;
   load?(stage: string): Promise<TrainingState | undefined>;
   save?(state: TrainingState): Promise<void>;
 }
@@ -89,6 +92,14 @@ export interface TrainingResult {
 
 /** Seconds between two saved states. */
 const SAVE_EVERY = 30;
+/** What a training does to fit where a step did not. */
+interface Economy {
+  /** Activations are computed again for the gradient. The same numbers, more time. */
+  checkpoints: boolean;
+  /** A batch is taken a window at a time, and gradients added up: the last digits differ. */
+  bySample: boolean;
+}
+
 /** Windows on which start and end are compared. */
 const COMPARED = 32;
 
@@ -101,6 +112,7 @@ export async function trainBlock(job: TrainingJob): Promise<TrainingResult> {
   const loss = () =>
     engine.scope(() => blockLoss(block, job.weights(engine), streams, COMPARED, job.activations, signal));
   const { optimizer, current } = await begin(job, loss);
+  const economy: Economy = { checkpoints: false, bySample: false };
   try {
     const save = async () => progress.save?.({ ...current, optimizer: await optimizer.save() });
     let savedAt = performance.now();
@@ -111,7 +123,8 @@ export async function trainBlock(job: TrainingJob): Promise<TrainingResult> {
       const epoch = Math.floor(current.step / perEpoch);
       order ??= shuffled(streams.windows, createRandom(job.seed, block.name, stage, epoch));
       const first = (current.step % perEpoch) * batch;
-      const value = await step(job, optimizer, order.subarray(first, first + batch), current.step / steps);
+      const windows = order.subarray(first, first + batch);
+      const value = await fittingStep(job, optimizer, windows, current.step / steps, economy);
       if (Number.isFinite(value)) {
         current.lossSum += value;
         current.lossCount++;
@@ -174,14 +187,44 @@ async function begin(
   }
 }
 
+/** A step, with more economy where the engine has no room for it. */
+async function fittingStep(
+  job: TrainingJob,
+  optimizer: AdamW,
+  windows: Int32Array,
+  done: number,
+  economy: Economy,
+): Promise<number> {
+  for (;;) {
+    try {
+      return await step(job, optimizer, windows, done, economy);
+    } catch (error) {
+      if (!(error instanceof BitwrightError && error.kind === "memory")) throw error;
+      const { block, progress } = job;
+      const tell = (what: string) => progress.onWarning?.(`${block.name}: ${error.message}; from here on ${what}`);
+      if (!economy.checkpoints) {
+        economy.checkpoints = true;
+        tell("activations are computed again for the gradient");
+      } else if (!economy.bySample && windows.length > 1) {
+        economy.bySample = true;
+        tell("a batch is taken a window at a time");
+      } else throw error;
+    }
+  }
+}
+
 /** One step on these windows; `done` is the share of steps taken before. Returns the loss. */
-async function step(job: TrainingJob, optimizer: AdamW, windows: Int32Array, done: number): Promise<number> {
-  const { block, streams } = job;
-  const { engine } = block;
+async function step(
+  job: TrainingJob,
+  optimizer: AdamW,
+  windows: Int32Array,
+  done: number,
+  economy: Economy,
+): Promise<number> {
+  const { engine } = job.block;
   return engine.scope(async () => {
-    const input = await stack(engine, windows, (window) => streams.input(window));
-    const target = await stack(engine, windows, (window) => streams.target(window));
-    const { value, gradients } = await lossAndGradients(job, input, target);
+    const parts = economy.bySample ? Array.from(windows, (window) => Int32Array.of(window)) : [windows];
+    const { value, gradients } = await meanOfParts(job, parts, economy.checkpoints);
     // a gradient beyond the precision of products is as bad as a loss that is not finite
     if (!Number.isFinite(value) || (await engine.overflowed())) {
       optimizer.skipped++;
@@ -193,11 +236,37 @@ async function step(job: TrainingJob, optimizer: AdamW, windows: Int32Array, don
   });
 }
 
+/** Loss and gradients over all parts, each of as many windows; none where a loss is not finite. */
+async function meanOfParts(job: TrainingJob, parts: readonly Int32Array[], checkpoints: boolean) {
+  const { block, streams } = job;
+  const { engine } = block;
+  let sum = 0;
+  let total: F32[] | undefined;
+  for (const windows of parts) {
+    const { value, gradients } = await engine.scope(async () => {
+      const input = await stack(engine, windows, (window) => streams.input(window));
+      const target = await stack(engine, windows, (window) => streams.target(window));
+      return lossAndGradients(job, input, target, checkpoints || undefined);
+    });
+    sum += value / parts.length;
+    if (!Number.isFinite(value)) return { value, gradients: [] };
+    if (parts.length === 1) return { value, gradients };
+    for (const [index, gradient] of gradients.entries()) {
+      if (total) engine.addInto(total[index], gradient, 1 / parts.length);
+      else gradients[index] = engine.scale(gradient, 1 / parts.length);
+      gradient.dispose();
+    }
+    total ??= gradients;
+  }
+  return { value: sum, gradients: total ?? [] };
+}
+
 /** Mean squared error of the block on input [B, T, D], and its gradients by the parameters. */
 export async function lossAndGradients(
   job: Pick<TrainingJob, "block" | "parameters" | "weights" | "activations" | "memory">,
   input: F32,
   target: F32,
+  checkpoints = needsCheckpoints(job, input),
 ): Promise<{ value: number; gradients: F32[] }> {
   const { block, parameters } = job;
   const { engine } = block;
@@ -207,7 +276,7 @@ export async function lossAndGradients(
       const leaves = parameters.map(({ tensor }) => tape.watch(tensor));
       // what the tape does not keep is let go of at once
       const output = engine.scope(() =>
-        needsCheckpoints(job, input)
+        checkpoints
           ? forwardCheckpointed(
               tape,
               (running) => block.context(running, job.activations),
