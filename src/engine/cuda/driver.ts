@@ -23,11 +23,7 @@ export interface CardDescription {
 /** Thrown for the one failure that callers mend. */
 export class CudaOutOfMemory extends BitwrightError {
   constructor(call: string) {
-    super(
-      "memory",
-      `${call} failed: no memory is left`,
-      "end other programs on this card, or take another --device",
-    );
+    super("memory", `${call} failed: no memory is left`, "end other programs on this card, or take another --device");
   }
 }
 
