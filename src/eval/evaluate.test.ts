@@ -44,6 +44,22 @@ describe("evaluate", () => {
     expect(result.klDivergence).toBeUndefined();
   });
 
+  it("is refused where values were too large for the engine's precision", async () => {
+    const decoder = await open(FIXTURE);
+    const { overflowed } = engine;
+    engine.overflowed = async () => true;
+    try {
+      await expect(evaluate(decoder, windows)).rejects.toMatchObject({
+        kind: "numeric",
+        message: expect.stringMatching(/too large for products in/),
+        remedy: expect.stringMatching(/--precision tf32/),
+      });
+    } finally {
+      engine.overflowed = overflowed;
+      decoder.close();
+    }
+  });
+
   it("measures KL and top-1 agreement as their formulas say, in any slabs and groups", async () => {
     const [decoder, against] = [await open("llama-gqa-llama3-tied"), await open(FIXTURE)];
     let kl = 0;

@@ -1,3 +1,4 @@
+import { requireNoOverflow } from "../engine/overflow.js";
 import { numericError, usageError } from "../errors.js";
 import type { Decoder } from "../model/decoder.js";
 import type { F32 } from "../tensor/index.js";
@@ -102,7 +103,9 @@ export async function evaluateAll(
         { signal },
       );
       entry.seconds += elapsed() - since;
+      await requireNoOverflow(entry.decoder.engine, "the evaluation");
     }
+    if (against) await requireNoOverflow(against.engine, "the evaluation of the other model");
   }
   return scores.map(({ score, seconds }) => ({
     ...score.result(),

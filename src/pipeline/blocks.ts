@@ -1,4 +1,5 @@
 import type { Engine } from "../engine/engine.js";
+import { requireNoOverflow } from "../engine/overflow.js";
 import type { BlockState, BlockWeights, Stage } from "../model/block.js";
 import type { LinearStatistics } from "../quant/method.js";
 import { accumulate, createStatistics, finishStatistics, type StatisticsAccumulator } from "../quant/statistics.js";
@@ -119,6 +120,7 @@ export async function runBlocks(source: BlockSource, work: BlockWork, options: B
         if (options.propagate === "full") await fullPrecisionBlock(source, work, options, main, block, weights, last);
         else await quantizedBlock(source, work, options, main, full, block, weights);
       });
+      await requireNoOverflow(engine, `block ${block}`);
     }
   } finally {
     await main.close();

@@ -1,4 +1,5 @@
 import type { Engine } from "../engine/engine.js";
+import { requireNoOverflow } from "../engine/overflow.js";
 import type { ActivationScheme } from "../model/activation-scheme.js";
 import type { BlockWeights } from "../model/block.js";
 import { type BlockContext, forwardBlock } from "../model/stages.js";
@@ -78,6 +79,7 @@ export async function trainBlocks(
           });
           work.onWindow(block, window);
         }
+        await requireNoOverflow(engine, `block ${block} in full precision`);
         const streams: TrainingStreams = {
           windows,
           input: (window) => quantized.get(window),

@@ -109,6 +109,8 @@ export interface Device {
   readonly arithmetic: string;
   /** Bytes of the card's memory that are free for us now, where it can be known. */
   freeBytes(): number | undefined;
+  /** Freed blocks kept for later requests have so many bytes at most. Default: all that there are. */
+  readonly reserveBytes?: number;
   /** Contents undefined; a multiple of 4 bytes is given. Throws `DeviceOutOfMemory`. */
   allocate(bytes: number): DeviceBlock;
   /** Gives the memory back to the system. */

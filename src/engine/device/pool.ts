@@ -50,6 +50,11 @@ export class BlockPool {
   }
 
   give(block: DeviceBlock): void {
+    if (this.waitingBytes + block.bytes > (this.device.reserveBytes ?? Number.POSITIVE_INFINITY)) {
+      this.heldBytes -= block.bytes;
+      this.device.release(block);
+      return;
+    }
     const list = this.waiting.get(block.bytes);
     if (list) list.push(block);
     else this.waiting.set(block.bytes, [block]);

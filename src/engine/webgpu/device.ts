@@ -43,6 +43,8 @@ export class WebgpuDevice implements Device {
   readonly features: WebgpuFeatures;
   /** The most that a kernel can see of one tensor. */
   readonly bindingBytes: number;
+  /** WebGPU tells too late that memory is short for the reserve to be let go of then. */
+  readonly reserveBytes = 2 ** 30;
   private readonly failures: Failures;
   private readonly pipelines: Pipelines;
   private readonly commands: Commands;

@@ -1,0 +1,73 @@
+import { describe, expect, it } from "vitest";
+import { type Device, type DeviceBlock, DeviceOutOfMemory } from "./device.js";
+import { BlockPool, blockBytes } from "./pool.js";
+
+/** A device that only has memory: `capacity` bytes of it. */
+function memoryOnly(capacity: number, reserveBytes?: number) {
+  const state = { used: 0, allocations: 0 };
+  const device = {
+    reserveBytes,
+    freeBytes: () => capacity - state.used,
+    allocate(bytes: number): DeviceBlock {
+      if (state.used + bytes > capacity) throw new DeviceOutOfMemory(bytes);
+      state.used += bytes;
+      state.allocations++;
+      return { bytes };
+    },
+    release: ({ bytes }: DeviceBlock) => {
+      state.used -= bytes;
+    },
+  };
+  return { state, device: device as unknown as Device };
+}
+
+describe("blockBytes", () => {
+  it("is at least what was asked for, at most a quarter more, and one of few sizes", () => {
+    const sizes = new Set<number>();
+    for (let bytes = 1; bytes < 100_000; bytes += 37) {
+      const size = blockBytes(bytes);
+      expect(size).toBeGreaterThanOrEqual(bytes);
+      if (bytes > 512) expect(size).toBeLessThanOrEqual(1.25 * bytes + 4);
+      expect(blockBytes(size)).toBe(size);
+      sizes.add(size);
+    }
+    expect(sizes.size).toBeLessThan(40);
+    expect(blockBytes(0)).toBe(512);
+  });
+});
+
+describe("BlockPool", () => {
+  it("serves a request by a freed block of its size", () => {
+    const { state, device } = memoryOnly(1e6);
+    const pool = new BlockPool(device);
+    const first = pool.take(10_000);
+    pool.give(first);
+    expect(pool.take(9_900)).toBe(first);
+    expect(state.allocations).toBe(1);
+  });
+
+  it("lets go of its reserve before it refuses, and says what is in use and free", () => {
+    const { state, device } = memoryOnly(8192);
+    const pool = new BlockPool(device);
+    pool.give(pool.take(4096));
+    const large = pool.take(8192); // only where the reserve went
+    expect(state.used).toBe(8192);
+    expect(() => pool.take(512)).toThrow(/no room for 0 MB more: 0 MB are in use by this run and 0 MB are free/);
+    pool.give(large);
+    pool.trim();
+    expect(state.used).toBe(0);
+  });
+
+  it("keeps to a bound of the user and of the device's reserve", () => {
+    const bounded = memoryOnly(1e6);
+    const pool = new BlockPool(bounded.device, 4096);
+    pool.take(2048);
+    expect(() => pool.take(4096)).toThrow(/no room/);
+    expect(pool.roomBytes()).toBe(2048);
+    const reserved = memoryOnly(1e6, 4096);
+    const small = new BlockPool(reserved.device);
+    const blocks = [small.take(4096), small.take(2048)];
+    for (const block of blocks) small.give(block);
+    expect(reserved.state.used).toBe(4096); // the second went back to the device
+  });
+});
