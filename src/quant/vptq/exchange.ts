@@ -46,9 +46,10 @@ export async function exchangeCodewords(
         const clusters = measureClusters(factors, await engine.read(indices), await engine.read(distances), codewords);
         const centroids = await engine.read(best.centroids);
         const moves = chooseMoves(centroids, length, clusters, Math.max(1, Math.floor(share * codewords)));
-        const drawn = drawFrom(moves, clusters, random);
+        const drawn = engine.upload(drawFrom(moves, clusters, random), [moves.length], "i32");
+        const targets = await engine.read(engine.gatherRows(vectors, drawn));
         for (const [i, { from, mate }] of moves.entries()) {
-          const into = await engine.read(engine.view(vectors, [length], drawn[i] * length));
+          const into = targets.subarray(i * length, (i + 1) * length);
           const [a, b] = [clusters.mass[from], clusters.mass[mate]];
           for (let d = 0; d < length; d++) {
             const merged = (a * centroids[from * length + d] + b * centroids[mate * length + d]) / (a + b);

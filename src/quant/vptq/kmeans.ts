@@ -104,10 +104,9 @@ async function repair(
     for (let d = codeword * length; d < (codeword + 1) * length; d++) values[d] = sum[d] / total[codeword];
   }
   const moves = await worstServed(engine, weights, distances, empty.length);
-  for (const [i, vector] of moves.entries()) {
-    const row = await engine.scope(() => engine.read(engine.view(vectors, [length], vector * length)));
-    values.set(row, empty[i] * length);
-  }
+  const chosen = engine.upload(Int32Array.from(moves), [moves.length], "i32");
+  const rows = await engine.read(engine.gatherRows(vectors, chosen));
+  for (let i = 0; i < moves.length; i++) values.set(rows.subarray(i * length, (i + 1) * length), empty[i] * length);
   return { centroids: engine.upload(values, [codewords, length], "f32"), moves: moves.length };
 }
 
