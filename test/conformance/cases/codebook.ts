@@ -106,6 +106,8 @@ const segmentSum: Case[] = [
   [300, 8, 256],
   [31, 12, 3],
   [20011, 4, 64],
+  [3001, 17, 20],
+  [6007, 3, 5003],
 ].flatMap(([n, v, segments]) =>
   [false, true].map((ragged): Case => {
     const weights = normal([n], "weights");

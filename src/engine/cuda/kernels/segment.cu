@@ -128,3 +128,28 @@ extern "C" __global__ void segmentReduce(const float* partial, float* sums, floa
   if (k < length) sums[(size_t)segment * length + k] = (float)sum;
   else totals[segment] = (float)sum;
 }
+
+//# segmentScan
+// A segment a group, which looks through all indices: each thread adds its vectors of the segment in order, then the threads' sums
+// are added in theirs. For few segments.
+extern "C" __global__ void segmentScan(const float* vectors, const float* weights, const int* indices, float* sums, float* totals,
+                                       int* fault, unsigned size, unsigned segments, int check) {
+  unsigned segment = blockIdx.x;
+  double sum[LENGTH] = {}, total = 0.0;
+  for (unsigned i = threadIdx.x; i < size; i += THREADS) {
+    int index = indices[i];
+    if (segment == 0 && (index < 0 || index >= (int)segments)) noteFault(fault, check, index, (int)i);
+    if (index != (int)segment) continue;
+    double weight = weights[i];
+    total += weight;
+#pragma unroll
+    for (unsigned k = 0; k < LENGTH; k++) sum[k] += weight * (double)vectors[(size_t)i * LENGTH + k];
+  }
+  total = groupSum(total);
+  if (threadIdx.x == 0) totals[segment] = (float)total;
+#pragma unroll
+  for (unsigned k = 0; k < LENGTH; k++) {
+    double whole = groupSum(sum[k]);
+    if (threadIdx.x == 0) sums[(size_t)segment * LENGTH + k] = (float)whole;
+  }
+}

@@ -34,6 +34,16 @@ const REDUCE = declareKernel("segment", "segmentReduce", {
   numbers: { segments: "u32", pieces: "u32", length: "u32" },
 });
 
+const SCAN = declareKernel("segment", "segmentScan", {
+  reads: { vectors: "f32", weights: "f32", indices: "i32" },
+  writes: { sums: "f32", totals: "f32", fault: "i32" },
+  numbers: { size: "u32", segments: "u32", check: "i32" },
+  constants: ["LENGTH"],
+  samples: [[4], [8], [1]],
+});
+
+/** Few segments of short vectors, and indices that all of them together look at: a scan of all is one launch instead of six. */
+const [FEW_SEGMENTS, SHORT, MOST_LOOKS] = [4096, 16, 2 ** 26];
 const THREADS = 256;
 /** Chunks that are counted and placed on their own: their counts may take twice the room of the vectors' positions. */
 const MOST_CHUNKS = 1024;
@@ -42,7 +52,7 @@ const CHUNK = THREADS;
 const PIECE = 64;
 const MOST_PIECES = 1024;
 
-/** By a stable sort, so that the order of a sum is that of the vectors: what decides it are the extents and the indices. */
+/** By a scan or a stable sort, so that the order of a sum is that of the vectors: what decides it are the extents and the indices. */
 export const segmentOperations = (memory: DeviceMemory): Pick<Engine, "segmentSum"> => ({
   segmentSum(vectors, weights, indices, segments) {
     const { count, vectorLength: length } = checkSegmentSum(vectors, weights, indices, segments);
@@ -53,6 +63,15 @@ export const segmentOperations = (memory: DeviceMemory): Pick<Engine, "segmentSu
     const fault = memory.fault((value, at) =>
       usageError(`segmentSum: expected indices within 0 .. ${segments - 1}, got ${value} at ${at}`),
     );
+    if (segments > 0 && segments <= FEW_SEGMENTS && length > 0 && length <= SHORT && segments * count <= MOST_LOOKS) {
+      memory.run(SCAN, {
+        groups: segments,
+        tensors: [vectors, weights, indices, sums, totals, fault.word],
+        numbers: [count, segments, fault.number],
+        constants: [length],
+      });
+      return { sums, totals };
+    }
     const most = Math.min(MOST_CHUNKS, Math.ceil(count / CHUNK), Math.ceil((2 * count) / Math.max(1, segments)));
     const chunk = Math.ceil(count / most);
     const chunks = Math.ceil(count / chunk);

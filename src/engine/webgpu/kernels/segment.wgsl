@@ -182,3 +182,43 @@ fn segmentReduce(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: ve
     totals[n.totals_at + segment] = sum.x;
   }
 }
+
+//# segmentScan
+// A segment a group, which looks through all indices: each thread adds its vectors of the segment in order, then the threads' sums
+// are added in a tree. For few segments.
+@compute @workgroup_size(THREADS)
+fn segmentScan(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3u, @builtin(local_invocation_index) t: u32) {
+  let segment = groupOf(w, c);
+  if (segment >= n.groups) {
+    return;
+  }
+  var sum: array<Double, LENGTH>;
+  var total = Double(0.0, 0.0);
+  for (var i = t; i < n.size; i += THREADS) {
+    let index = indices[n.indices_at + i];
+    if (segment == 0u && (index < 0 || index >= i32(n.segments))) {
+      fault[n.fault_at] = n.check;
+      fault[n.fault_at + 1] = index;
+      fault[n.fault_at + 2] = i32(i);
+    }
+    if (index != i32(segment)) {
+      continue;
+    }
+    let weight = weights[n.weights_at + i];
+    total = doubleAddFloat(total, weight);
+    for (var k = 0u; k < LENGTH; k++) {
+      sum[k] = doubleAddProduct(sum[k], weight, vectors[n.vectors_at + i * LENGTH + k]);
+    }
+  }
+  let all = groupSumDouble(total, t);
+  if (t == 0u) {
+    totals[n.totals_at + segment] = all.x + all.y;
+  }
+  for (var k = 0u; k < LENGTH; k++) {
+    workgroupBarrier();
+    let whole = groupSumDouble(sum[k], t);
+    if (t == 0u) {
+      sums[n.sums_at + segment * LENGTH + k] = whole.x + whole.y;
+    }
+  }
+}
