@@ -41,7 +41,7 @@ export class CudaDevice implements Device {
   private readonly ordinalHandle: number;
   private readonly argumentMemory: unknown;
   private readonly argumentView: DataView;
-  private readonly sizeView: BigUint64Array;
+  private readonly sizeView: Uint32Array;
   private readonly extra: bigint;
 
   constructor(
@@ -71,7 +71,7 @@ export class CudaDevice implements Device {
     const base = koffi.address(this.argumentMemory);
     const view = koffi.view(this.argumentMemory, ARGUMENT_BYTES + 48);
     this.argumentView = new DataView(view, 0, ARGUMENT_BYTES);
-    this.sizeView = new BigUint64Array(view, ARGUMENT_BYTES, 1);
+    this.sizeView = new Uint32Array(view, ARGUMENT_BYTES, 2).fill(0);
     const sizeAddress = base + BigInt(ARGUMENT_BYTES);
     this.extra = sizeAddress + 8n;
     new BigUint64Array(view, ARGUMENT_BYTES + 8, 5).set([
@@ -141,12 +141,14 @@ export class CudaDevice implements Device {
       else view.setInt32(at, numbers[index], true); // the low 32 bits, of an unsigned number too
       at += 4;
     }
-    this.sizeView[0] = BigInt(at);
+    this.sizeView[0] = at; // the high half stays 0
     const launched = this.functionOf(kernel, constants);
-    const launch = () =>
-      this.driver.call("cuLaunchKernel", launched, groups, 1, 1, kernel.threads, 1, 1, 0, this.stream, 0, this.extra);
-    if (this.profile) this.profile.time(kernel.name, launch);
-    else launch();
+    const { driver, stream, extra } = this;
+    if (this.profile)
+      this.profile.time(kernel.name, () =>
+        driver.call("cuLaunchKernel", launched, groups, 1, 1, kernel.threads, 1, 1, 0, stream, 0, extra),
+      );
+    else driver.call("cuLaunchKernel", launched, groups, 1, 1, kernel.threads, 1, 1, 0, stream, 0, extra);
   }
 
   /** The compiled kernel; compiled and loaded at its first use. */
