@@ -1,6 +1,19 @@
 // Gradients of the factors of rows and columns from what clippedFakeQuantizeGrad (fusedgrid) noted of each run: partial sums of
 // tiles, then these summed, always in the same order.
 
+/** What was noted of a run. */
+struct RunState {
+  float step, shift;
+  unsigned highAt, lowAt;
+  float ofMost, ofLeast;
+};
+
+__device__ inline RunState readState(const unsigned* __restrict__ state, unsigned runs, unsigned run) {
+  const unsigned* own = state + run;
+  return {__uint_as_float(own[0]),    __uint_as_float(own[runs]),     own[2 * runs], own[3 * runs],
+          __uint_as_float(own[4 * runs]), __uint_as_float(own[5 * runs])};
+}
+
 //# factorGrads
 // A group has a tile of 1024 columns, 4 a thread, and `slab` rows, 8 at a time. rowParts [tiles, O], columnParts [slabs, I].
 extern "C" __global__ void factorGrads(const float* __restrict__ weights, const float* __restrict__ rowFactors,
@@ -24,24 +37,25 @@ extern "C" __global__ void factorGrads(const float* __restrict__ weights, const 
     columnSums[k] = 0.0f;
   }
   for (unsigned first = part * slab; first < end; first += 8) {
+#pragma unroll 2
     for (unsigned r = 0; r < 8; r++) {
       unsigned row = first + r;
       float rowSum = 0.0f;
       if (row < end) {
         float ofRow = withRows ? rowFactors[row] : 1.0f;
+        RunState ofRun = readState(state, runs, row * perRow);  // of the whole row, where it is one run
 #pragma unroll
         for (unsigned k = 0; k < 4; k++) {
           unsigned column = tile * 1024 + k * THREADS + threadIdx.x;
           if (column >= columns) continue;
           unsigned at = row * columns + column;
-          unsigned run = row * perRow + runOf[k];
-          float x = weights[at];
+          float x = weights[at], ofOutput = grad[at];
+          if (perRow > 1) ofRun = readState(state, runs, row * perRow + runOf[k]);
           float wide = __fmul_rn(x, ofColumn[k]);
-          float shift = __uint_as_float(state[runs + run]);
-          float place = roundedRatio(__fmul_rn(wide, ofRow), __uint_as_float(state[run])) + shift;
-          float given = place >= 0.0f && place <= top ? grad[at] : 0.0f;
-          if (at == state[2 * runs + run]) given += __uint_as_float(state[4 * runs + run]);
-          if (at == state[3 * runs + run]) given += __uint_as_float(state[5 * runs + run]);
+          float place = roundedRatio(__fmul_rn(wide, ofRow), ofRun.step) + ofRun.shift;
+          float given = place >= 0.0f && place <= top ? ofOutput : 0.0f;
+          if (at == ofRun.highAt) given += ofRun.ofMost;
+          if (at == ofRun.lowAt) given += ofRun.ofLeast;
           rowSum += given * wide;
           columnSums[k] += __fmul_rn(given, ofRow) * x;
         }

@@ -1,10 +1,26 @@
 // Weights [O, I] times factors of rows and columns, fake-quantized on the clipped grid of each run of `width` columns, and the
-// gradients of factors and logits. `lanes` threads work on a run. Grids are made by neighboring threads, one a run: the sigmoids
-// of a run would take a warp as long as its elements do.
+// gradients of factors and logits. `lanes` threads work on a run. The sigmoids of a group's runs, which are f64 and slow, are made
+// by neighboring threads, one a run, while the elements are on their way: up to HELD of a thread stay in its registers.
+#define HELD 4
 
 /** As `multiply` and `scaleRows` round it. */
 __device__ inline float scaledBy(float x, float ofColumn, float ofRow) {
   return __fmul_rn(__fmul_rn(x, ofColumn), ofRow);
+}
+
+/** As `clipped` of the library, with the sigmoid known. */
+__device__ inline float clippedBy(float x, double shrink) {
+  if (x == 0.0f) return 0.0f;
+  float y = (float)(shrink * (double)x);
+  return x > 0.0f ? fmaxf(y, 1.17549435e-38f) : fminf(y, -1.17549435e-38f);
+}
+
+/** sigmoid(upper) and sigmoid(lower) of each run of a group; 1 without logits. All threads call it; a barrier must follow. */
+__device__ inline void shrinkRuns(double2* shrinks, const float* upper, const float* lower, unsigned first, unsigned runs,
+                                  unsigned perGroup, bool withLogits) {
+  unsigned mine = first + threadIdx.x;
+  if (threadIdx.x >= perGroup || mine >= runs) return;
+  shrinks[threadIdx.x] = withLogits ? make_double2(sigmoid(upper[mine]), sigmoid(lower[mine])) : make_double2(1.0, 1.0);
 }
 
 //# clippedFakeQuantize
@@ -13,41 +29,59 @@ extern "C" __global__ void clippedFakeQuantize(const float* __restrict__ weights
                                                float* __restrict__ y, unsigned runs, unsigned columns, unsigned width,
                                                unsigned perRow, unsigned levels, unsigned symmetric, unsigned withRows,
                                                unsigned withColumns, unsigned withLogits, unsigned lanes) {
-  __shared__ float2 pairs[THREADS];  // of each run of the group: its extremes, then its scale and zero
+  __shared__ double2 shrinks[THREADS];
   unsigned perGroup = THREADS / lanes, own = threadIdx.x / lanes, lane = threadIdx.x % lanes;
   unsigned first = blockIdx.x * perGroup;
   unsigned run = first + own;
   Run range = elementsOf(run, runs, columns, width, perRow);
   unsigned row = run / perRow;
   unsigned begin = row * columns;
+  float top = (float)levels;
   float ofRow = withRows && run < runs ? rowFactors[row] : 1.0f;
+  bool held = width <= HELD * lanes;
+  float x[HELD], ofColumn[HELD];
+#pragma unroll
+  for (unsigned k = 0; k < HELD; k++) {
+    unsigned at = range.begin + lane + k * lanes;
+    bool there = at < range.end;
+    x[k] = there ? weights[at] : 0.0f;
+    ofColumn[k] = there && withColumns ? columnFactors[at - begin] : 1.0f;
+  }
+  shrinkRuns(shrinks, upper, lower, first, runs, perGroup, withLogits);
   float high = 0.0f, low = 0.0f;
+#pragma unroll
+  for (unsigned k = 0; k < HELD; k++) {
+    x[k] = scaledBy(x[k], ofColumn[k], ofRow);
+    high = fmaxf(high, x[k]);
+    low = fminf(low, x[k]);
+  }
+  if (!held) {
 #pragma unroll 4
-  for (unsigned at = range.begin + lane; at < range.end; at += lanes) {
-    float x = scaledBy(weights[at], withColumns ? columnFactors[at - begin] : 1.0f, ofRow);
-    high = fmaxf(high, x);
-    low = fminf(low, x);
+    for (unsigned at = range.begin + lane + HELD * lanes; at < range.end; at += lanes) {
+      float more = scaledBy(weights[at], withColumns ? columnFactors[at - begin] : 1.0f, ofRow);
+      high = fmaxf(high, more);
+      low = fminf(low, more);
+    }
   }
   high = laneMax(high, lanes);
   low = -laneMax(-low, lanes);
-  if (lane == 0) pairs[own] = make_float2(high, low);
   __syncthreads();
-  if (threadIdx.x < perGroup && first + threadIdx.x < runs) {
-    high = pairs[threadIdx.x].x;
-    low = pairs[threadIdx.x].y;
-    if (withLogits) {
-      high = clipped(high, upper[first + threadIdx.x]);
-      low = clipped(low, lower[first + threadIdx.x]);
-    }
-    float step = stepOf(high, low, (float)levels, symmetric);
-    pairs[threadIdx.x] = make_float2(step, zeroOf(low, step, (float)levels, symmetric));
+  if (run >= runs) return;
+  if (withLogits) {
+    high = clippedBy(high, shrinks[own].x);
+    low = clippedBy(low, shrinks[own].y);
   }
-  __syncthreads();
-  float step = pairs[own].x, shift = pairs[own].y;
+  float step = stepOf(high, low, top, symmetric), shift = zeroOf(low, step, top, symmetric);
+#pragma unroll
+  for (unsigned k = 0; k < HELD; k++) {
+    unsigned at = range.begin + lane + k * lanes;
+    if (at < range.end) y[at] = (clampTo(roundedRatio(x[k], step) + shift, top) - shift) * step;
+  }
+  if (held) return;
 #pragma unroll 4
-  for (unsigned at = range.begin + lane; at < range.end; at += lanes) {
-    float x = scaledBy(weights[at], withColumns ? columnFactors[at - begin] : 1.0f, ofRow);
-    y[at] = (clampTo(roundedRatio(x, step) + shift, (float)levels) - shift) * step;
+  for (unsigned at = range.begin + lane + HELD * lanes; at < range.end; at += lanes) {
+    float more = scaledBy(weights[at], withColumns ? columnFactors[at - begin] : 1.0f, ofRow);
+    y[at] = (clampTo(roundedRatio(more, step) + shift, top) - shift) * step;
   }
 }
 
@@ -61,7 +95,7 @@ extern "C" __global__ void clippedFakeQuantizeGrad(const float* __restrict__ wei
                                                    unsigned perRow, unsigned levels, unsigned symmetric, unsigned withRows,
                                                    unsigned withColumns, unsigned withLogits, unsigned lanes) {
   const unsigned NONE = 0xffffffffu;
-  __shared__ float2 pairs[THREADS];  // of each run of the group: its extremes, its scale and zero, the gradient of its scale
+  __shared__ double2 shrinks[THREADS];
   unsigned perGroup = THREADS / lanes, own = threadIdx.x / lanes, lane = threadIdx.x % lanes;
   unsigned first = blockIdx.x * perGroup;
   unsigned run = first + own;
@@ -70,92 +104,93 @@ extern "C" __global__ void clippedFakeQuantizeGrad(const float* __restrict__ wei
   unsigned begin = row * columns;
   float top = (float)levels;
   float ofRow = withRows && run < runs ? rowFactors[row] : 1.0f;
+  bool held = width <= HELD * lanes;
+  float x[HELD], given[HELD], ofColumn[HELD];
+#pragma unroll
+  for (unsigned k = 0; k < HELD; k++) {
+    unsigned at = range.begin + lane + k * lanes;
+    bool there = at < range.end;
+    x[k] = there ? weights[at] : 0.0f;
+    given[k] = there ? grad[at] : 0.0f;
+    ofColumn[k] = there && withColumns ? columnFactors[at - begin] : 1.0f;
+  }
+  shrinkRuns(shrinks, upper, lower, first, runs, perGroup, withLogits);
   // the extremes of this thread's elements and the first places of them, a 0 never
   float high = 0.0f, low = 0.0f;
   unsigned highAt = NONE, lowAt = NONE;
-#pragma unroll 4
-  for (unsigned at = range.begin + lane; at < range.end; at += lanes) {
-    float x = scaledBy(weights[at], withColumns ? columnFactors[at - begin] : 1.0f, ofRow);
-    if (x > high) {
-      high = x;
+  auto look = [&](float value, unsigned at) {
+    if (value > high) {
+      high = value;
       highAt = at;
     }
-    if (x < low) {
-      low = x;
+    if (value < low) {
+      low = value;
       lowAt = at;
     }
+  };
+#pragma unroll
+  for (unsigned k = 0; k < HELD; k++) {
+    x[k] = scaledBy(x[k], ofColumn[k], ofRow);
+    look(x[k], range.begin + lane + k * lanes);
+  }
+  if (!held) {
+#pragma unroll 4
+    for (unsigned at = range.begin + lane + HELD * lanes; at < range.end; at += lanes)
+      look(scaledBy(weights[at], withColumns ? columnFactors[at - begin] : 1.0f, ofRow), at);
   }
   float most = laneMax(high, lanes);
   float least = -laneMax(-low, lanes);
   if (withRows || withColumns) {
     highAt = laneLeastWord(high == most ? highAt : NONE, lanes);
     lowAt = laneLeastWord(low == least ? lowAt : NONE, lanes);
-    if (lane == 0 && run < runs) {
-      state[2 * runs + run] = highAt;
-      state[3 * runs + run] = lowAt;
-    }
-  }
-  if (lane == 0) pairs[own] = make_float2(most, least);
-  __syncthreads();
-  // from here on the extremes of the run whose grid is this thread's
-  unsigned mine = first + threadIdx.x;
-  bool hasGrid = threadIdx.x < perGroup && mine < runs;
-  float step = 1.0f, shift = 0.0f;
-  if (hasGrid) {
-    most = high = pairs[threadIdx.x].x;
-    least = low = pairs[threadIdx.x].y;
-    if (withLogits) {
-      high = clipped(most, upper[mine]);
-      low = clipped(least, lower[mine]);
-    }
-    step = stepOf(high, low, top, symmetric);
-    shift = zeroOf(low, step, top, symmetric);
-    if (withRows || withColumns) {
-      state[mine] = __float_as_uint(step);
-      state[runs + mine] = __float_as_uint(shift);
-    }
-    pairs[threadIdx.x] = make_float2(step, shift);
   }
   __syncthreads();
-  step = pairs[own].x;
-  shift = pairs[own].y;
+  double2 shrink = shrinks[own];
+  high = withLogits && run < runs ? clippedBy(most, shrink.x) : most;
+  low = withLogits && run < runs ? clippedBy(least, shrink.y) : least;
+  float step = stepOf(high, low, top, symmetric), shift = zeroOf(low, step, top, symmetric);
   float ofStep = 0.0f;
-#pragma unroll 4
-  for (unsigned at = range.begin + lane; at < range.end; at += lanes) {
-    float x = scaledBy(weights[at], withColumns ? columnFactors[at - begin] : 1.0f, ofRow);
-    float ratio = __fdiv_rn(x, step);
+  auto add = [&](float value, float gradient) {
+    float ratio = __fdiv_rn(value, step);
     float whole = rintf(ratio);
     float place = whole + shift;
     float code = clampTo(place, top);
-    ofStep += grad[at] * (place == code ? whole - ratio : code - shift);
+    ofStep += gradient * (place == code ? whole - ratio : code - shift);
+  };
+#pragma unroll
+  for (unsigned k = 0; k < HELD; k++)
+    if (range.begin + lane + k * lanes < range.end) add(x[k], given[k]);
+  if (!held) {
+#pragma unroll 4
+    for (unsigned at = range.begin + lane + HELD * lanes; at < range.end; at += lanes)
+      add(scaledBy(weights[at], withColumns ? columnFactors[at - begin] : 1.0f, ofRow), grad[at]);
   }
   ofStep = laneSum(ofStep, lanes);
-  __syncthreads();
-  if (lane == 0) pairs[own].x = ofStep;
-  __syncthreads();
-  if (!hasGrid) return;
+  if (lane != 0 || run >= runs) return;
   float ofMost = 0.0f, ofLeast = 0.0f, ofUpper = 0.0f, ofLower = 0.0f;
   float exact = __fdiv_rn(rangeOf(high, low, symmetric), top);
   // clamped where it rounds to 0 or to infinity; the ties at both ends round there
   if (exact > 2.98023223876953125e-8f && exact < 65520.0f) {
-    double shrinkHigh = withLogits ? sigmoid(upper[mine]) : 1.0;
-    double shrinkLow = withLogits ? sigmoid(lower[mine]) : 1.0;
-    double ofRange = (symmetric ? 2.0 : 1.0) * pairs[threadIdx.x].x / levels;
+    double ofRange = (symmetric ? 2.0 : 1.0) * ofStep / levels;
     if (most > 0.0f && (!symmetric || high >= -low)) {
-      ofMost = (float)(ofRange * shrinkHigh);
-      ofUpper = (float)(ofRange * shrinkHigh * (1.0 - shrinkHigh) * most);
+      ofMost = (float)(ofRange * shrink.x);
+      ofUpper = (float)(ofRange * shrink.x * (1.0 - shrink.x) * most);
     }
     if (least < 0.0f && (!symmetric || high < -low)) {
-      ofLeast = (float)(-ofRange * shrinkLow);
-      ofLower = (float)(-ofRange * shrinkLow * (1.0 - shrinkLow) * least);
+      ofLeast = (float)(-ofRange * shrink.y);
+      ofLower = (float)(-ofRange * shrink.y * (1.0 - shrink.y) * least);
     }
   }
   if (withLogits) {
-    logits[mine] = ofUpper;
-    logits[runs + mine] = ofLower;
+    logits[run] = ofUpper;
+    logits[runs + run] = ofLower;
   }
   if (withRows || withColumns) {
-    state[4 * runs + mine] = __float_as_uint(ofMost);
-    state[5 * runs + mine] = __float_as_uint(ofLeast);
+    state[run] = __float_as_uint(step);
+    state[runs + run] = __float_as_uint(shift);
+    state[2 * runs + run] = highAt;
+    state[3 * runs + run] = lowAt;
+    state[4 * runs + run] = __float_as_uint(ofMost);
+    state[5 * runs + run] = __float_as_uint(ofLeast);
   }
 }
