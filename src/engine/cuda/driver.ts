@@ -6,7 +6,7 @@ import { openDriver } from "./libraries.js";
 /** The least driver: of CUDA 12.0. */
 const LEAST_DRIVER = 12000;
 
-const ATTRIBUTES = { multiprocessors: 16, clockKilohertz: 13, major: 75, minor: 76 } as const;
+const ATTRIBUTES = { multiprocessors: 16, major: 75, minor: 76 } as const;
 const OUT_OF_MEMORY = 2;
 /** After these a context gives no other answer any more (CUDA Driver API, "Data types used by CUDA driver", CUresult). */
 const FATAL = new Set([214, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 999]);

@@ -1,4 +1,3 @@
-import type { Engine } from "../engine.js";
 import type { DeviceMemory } from "./memory.js";
 import { affineOperations } from "./operations/affine.js";
 import { attentionOperations } from "./operations/attention.js";
@@ -42,6 +41,3 @@ export const deviceOperations = (memory: DeviceMemory) => ({
   ...sweepOperations(memory),
   ...coordinateOperations(memory),
 });
-
-/** What a device's own engine must add: products and factorisations, for which it has its own library or kernels. */
-export type OwnOperations = Omit<Engine, keyof ReturnType<typeof deviceOperations> | keyof DeviceMemory>;

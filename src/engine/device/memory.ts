@@ -51,10 +51,8 @@ export class DeviceMemory extends TensorMemory<DeviceBlock> {
     super();
     this.pool = new BlockPool(device, limitBytes);
     this.faultWord = this.create([3], "i32");
-    this.faultWordBytes = this.faultWord.bytes;
   }
 
-  private readonly faultWordBytes: number;
   private readonly derived = new Map<DeviceBlock, Derived[]>();
 
   protected allocate(bytes: number): DeviceBlock {
@@ -145,10 +143,10 @@ export class DeviceMemory extends TensorMemory<DeviceBlock> {
   async checkFaults(): Promise<void> {
     if (this.faultDescriptions.length === 0) return;
     const described = this.faultDescriptions.splice(0);
-    const bytes = await this.device.download(this.blockOf(this.faultWord), 0, this.faultWordBytes);
+    const bytes = await this.device.download(this.blockOf(this.faultWord), 0, this.faultWord.bytes);
     const [number, value, at] = new Int32Array(bytes.buffer, bytes.byteOffset, 3);
     if (number === 0) return;
-    this.device.zero(this.blockOf(this.faultWord), 0, this.faultWordBytes);
+    this.device.zero(this.blockOf(this.faultWord), 0, this.faultWord.bytes);
     throw described[number - 1](value, at);
   }
 
@@ -159,11 +157,11 @@ export class DeviceMemory extends TensorMemory<DeviceBlock> {
   }
 
   override liveBytes(): number {
-    return super.liveBytes() - this.faultWordBytes;
+    return super.liveBytes() - this.faultWord.bytes;
   }
 
   override peakBytes(): number {
-    return super.peakBytes() - this.faultWordBytes;
+    return super.peakBytes() - this.faultWord.bytes;
   }
 
   create<D extends DType = "f32">(shape: readonly number[], dtype: D = "f32" as D): Tensor<D> {
