@@ -31,6 +31,10 @@ export const memoryError = (message: string, remedy?: string) => new BitwrightEr
 export const ioError = (message: string, remedy?: string, cause?: unknown) =>
   new BitwrightError("io", message, remedy, { cause });
 
+/** What was thrown, in one line, for messages that quote it. */
+export const firstLine = (error: unknown): string =>
+  (error instanceof Error ? error.message : String(error)).split("\n")[0];
+
 /** Throws the `aborted` error when the signal has fired. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new BitwrightError("aborted", "stopped before the work was done");

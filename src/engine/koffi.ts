@@ -1,3 +1,5 @@
+import { firstLine } from "../errors.js";
+
 /** What we use of koffi. Written down here because koffi is optional: the build must not need it. */
 export interface Koffi {
   load(path: string, options?: { lazy?: boolean; global?: boolean }): Library;
@@ -24,6 +26,3 @@ export async function loadKoffi(): Promise<{ koffi: Koffi } | { reason: string }
     return { reason: `the optional package koffi is not there (${firstLine(error)}); npm install koffi` };
   }
 }
-
-export const firstLine = (error: unknown): string =>
-  (error instanceof Error ? error.message : String(error)).split("\n")[0];

@@ -1,3 +1,5 @@
+import { firstLine } from "../errors.js";
+
 /** What we use of the package `webgpu` (Dawn). Written down here because it is optional: the build must not need it. */
 interface Dawn {
   create(options: string[]): GPU;
@@ -21,5 +23,3 @@ export async function nodeGpu(): Promise<{ gpu: GPU } | { reason: string }> {
     return { reason: `the package webgpu does not start: ${firstLine(error)}` };
   }
 }
-
-const firstLine = (error: unknown): string => (error instanceof Error ? error.message : String(error)).split("\n")[0];

@@ -1,4 +1,5 @@
 import { usageError } from "../errors.js";
+import { joinBytes } from "../files/memory.js";
 
 /**
  * What a killed run leaves behind: one entry a finished linear, and a header that names the job. Writing is atomic: an entry
@@ -17,20 +18,9 @@ export function memoryJournal(): Journal {
   const entries = new Map<string, Uint8Array>();
   return {
     read: async (name) => entries.get(name),
-    write: async (name, bytes) => void entries.set(name, joined(bytes instanceof Uint8Array ? [bytes] : bytes)),
+    write: async (name, bytes) => void entries.set(name, joinBytes(bytes instanceof Uint8Array ? [bytes] : bytes)),
     clear: async () => entries.clear(),
   };
-}
-
-/** A copy of all parts, one after the other. */
-export function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const result = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let offset = 0;
-  for (const part of parts) {
-    result.set(part, offset);
-    offset += part.length;
-  }
-  return result;
 }
 
 /** Everything that decides the bytes of the result; the journal of one job is of no use to another. */

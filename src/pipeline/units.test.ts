@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { joined } from "./journal.js";
+import { joinBytes } from "../files/memory.js";
 import { arrayParts, decodeUnit, encodeUnit, type Unit } from "./units.js";
 
 const unit: Unit = {
@@ -38,7 +38,7 @@ describe("journal units", () => {
     const values = Float32Array.of(1, 2, 3);
     const parts = arrayParts({ values });
     expect(parts.some(({ buffer }) => buffer === values.buffer)).toBe(true);
-    expect(joined(parts).length % 8).toBe(0);
+    expect(joinBytes(parts).length % 8).toBe(0);
   });
 
   it("are refused under another name, cut short or changed in the header", () => {

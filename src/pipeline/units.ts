@@ -1,6 +1,7 @@
+import { joinBytes } from "../files/memory.js";
 import type { LinearMetrics } from "../quant/method.js";
 import type { QuantizedRecord } from "../quant/record.js";
-import { type Journal, joined } from "./journal.js";
+import type { Journal } from "./journal.js";
 
 /** A finished linear as the journal keeps it. */
 export interface Unit {
@@ -20,7 +21,7 @@ type Lifted = { $array: [TypeName, number, number] };
 const align = (offset: number): number => Math.ceil(offset / 8) * 8;
 
 /** Any plain value with typed arrays in it, as bytes. */
-export const encodeArrays = (value: object): Uint8Array => joined(arrayParts(value));
+export const encodeArrays = (value: object): Uint8Array => joinBytes(arrayParts(value));
 
 /** The same bytes in parts, without a copy of the arrays: for what is large. */
 export function arrayParts(value: object): Uint8Array[] {

@@ -1,5 +1,6 @@
 import { env, platform } from "node:process";
-import { firstLine, type Koffi, type Library, loadKoffi } from "../koffi.js";
+import { firstLine } from "../../errors.js";
+import { type Koffi, type Library, loadKoffi } from "../koffi.js";
 import type { Product, ProductLibrary } from "../wasm/product.js";
 
 export interface BlasLibrary extends ProductLibrary {

@@ -1,9 +1,9 @@
-import { numericError } from "../../errors.js";
 import { checkSquare } from "../check.js";
 import { declareKernel } from "../device/device.js";
 import type { DeviceMemory } from "../device/memory.js";
 import { elementGroups } from "../device/operations/elementwise.js";
 import type { Engine } from "../engine.js";
+import { floatOfBits, notPositive, zeroOnDiagonal } from "../factor-errors.js";
 import { addressOf } from "./device.js";
 import type { Cublas } from "./products.js";
 
@@ -35,8 +35,6 @@ const DIAGONAL_BLOCK = declareKernel("factor", "choleskyBlock", {
   threads: BLOCK,
 });
 
-const floatOf = (bits: number): number => new Float32Array(Int32Array.of(bits).buffer)[0];
-
 const one = Float64Array.of(1);
 const minusOne = Float64Array.of(-1);
 
@@ -54,12 +52,7 @@ export const factorOperations = (
       memory.run(WIDEN, { groups: elementGroups(n * n), tensors: [a, wide], numbers: [n] });
       const base = addressOf(memory.blockOf(wide));
       const at = (row: number, column: number) => base + 8 * (row * n + column);
-      const fault = memory.fault((bits, pivot) =>
-        numericError(
-          `cholesky: expected a positive definite matrix, got ${floatOf(bits)} at pivot ${pivot} of ${n}`,
-          "add more to the diagonal",
-        ),
-      );
+      const fault = memory.fault((bits, pivot) => notPositive(floatOfBits(bits), pivot, n));
       for (let begin = 0; begin < n; begin += BLOCK) {
         const size = Math.min(BLOCK, n - begin);
         const end = begin + size;
@@ -87,9 +80,7 @@ export const factorOperations = (
     if (n === 0) return result;
     memory.scope(() => {
       const [wide, inverse] = [memory.empty([n, 2 * n]), memory.empty([n, 2 * n])];
-      const fault = memory.fault((_, at) =>
-        numericError(`triangularInverse: the diagonal element ${at} of ${n} is 0, so there is no inverse`),
-      );
+      const fault = memory.fault((_, at) => zeroOnDiagonal(at, n));
       memory.run(WIDEN, { groups: elementGroups(n * n), tensors: [lower, wide], numbers: [n] });
       const numbers = [n, fault.number];
       memory.run(IDENTITY, { groups: elementGroups(n * n), tensors: [lower, inverse, fault.word], numbers });

@@ -1,7 +1,8 @@
 import { existsSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { arch, env, platform } from "node:process";
-import { firstLine, type Koffi, type Library } from "../koffi.js";
+import { firstLine } from "../../errors.js";
+import type { Koffi, Library } from "../koffi.js";
 
 // Where the parts of CUDA are: the driver, which comes with the card's driver, and two libraries of the toolkit.
 

@@ -1,6 +1,6 @@
-import { numericError } from "../../errors.js";
 import { checkSquare } from "../check.js";
 import type { Engine } from "../engine.js";
+import { notPositive, zeroOnDiagonal } from "../factor-errors.js";
 import type { EngineMemory } from "../memory.js";
 
 export const factorOperations = (memory: EngineMemory): Pick<Engine, "cholesky" | "triangularInverse"> => ({
@@ -14,7 +14,7 @@ export const factorOperations = (memory: EngineMemory): Pick<Engine, "cholesky" 
         for (let p = 0; p < j; p++) rest -= lower[i * n + p] * lower[j * n + p];
         if (j < i) lower[i * n + j] = rest / lower[j * n + j];
         else if (rest > 0 && rest < Number.POSITIVE_INFINITY) lower[i * n + i] = Math.sqrt(rest);
-        else throw notPositive(i, n, rest);
+        else throw notPositive(rest, i, n);
       }
     const result = memory.empty([n, n]);
     memory.host(result).set(lower);
@@ -27,8 +27,7 @@ export const factorOperations = (memory: EngineMemory): Pick<Engine, "cholesky" 
     const inverse = new Float64Array(n * n);
     for (let i = 0; i < n; i++) {
       const pivot = source[i * n + i];
-      if (pivot === 0)
-        throw numericError(`triangularInverse: the diagonal element ${i} of ${n} is 0, so there is no inverse`);
+      if (pivot === 0) throw zeroOnDiagonal(i, n);
       // row i of L X = I: L_ii X_ij = I_ij - sum over p in j .. i - 1 of L_ip X_pj
       inverse[i * n + i] = 1 / pivot;
       for (let j = 0; j < i; j++) {
@@ -42,9 +41,3 @@ export const factorOperations = (memory: EngineMemory): Pick<Engine, "cholesky" 
     return result;
   },
 });
-
-const notPositive = (pivot: number, n: number, value: number) =>
-  numericError(
-    `cholesky: expected a positive definite matrix, got ${value} at pivot ${pivot} of ${n}`,
-    "add more to the diagonal",
-  );

@@ -1,7 +1,7 @@
-import { numericError } from "../../errors.js";
 import type { F32 } from "../../tensor/index.js";
 import { checkSquare } from "../check.js";
 import type { Engine } from "../engine.js";
+import { notPositive, zeroOnDiagonal } from "../factor-errors.js";
 import type { WasmContext } from "./context.js";
 
 /** Side of a block, as in assembly/factor.ts. */
@@ -41,10 +41,7 @@ export function factorOperations(context: WasmContext): Pick<Engine, "cholesky" 
     });
     if (failure) {
       target.dispose();
-      throw numericError(
-        `cholesky: expected a positive definite matrix, got ${failure.value} at pivot ${failure.pivot} of ${n}`,
-        "add more to the diagonal",
-      );
+      throw notPositive(failure.value, failure.pivot, n);
     }
     return target;
   }
@@ -52,9 +49,7 @@ export function factorOperations(context: WasmContext): Pick<Engine, "cholesky" 
   function triangularInverse(lower: F32): F32 {
     const n = checkSquare("triangularInverse", lower);
     const values = view(lower);
-    for (let i = 0; i < n; i++)
-      if (values[i * n + i] === 0)
-        throw numericError(`triangularInverse: the diagonal element ${i} of ${n} is 0, so there is no inverse`);
+    for (let i = 0; i < n; i++) if (values[i * n + i] === 0) throw zeroOnDiagonal(i, n);
     const source = address(lower);
     const target = empty([n, n]);
     const panels = Math.ceil(n / SIDE);

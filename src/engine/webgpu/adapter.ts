@@ -1,3 +1,5 @@
+import { firstLine } from "../../errors.js";
+
 /** What the kernels may use beside plain WGSL. Detected, never required. */
 export interface WebgpuFeatures {
   /** Arithmetic in f16. */
@@ -45,7 +47,7 @@ export async function openDevice(gpu: GPU): Promise<{ open: OpenDevice } | { rea
   try {
     adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
   } catch (error) {
-    return { reason: `asking for a WebGPU adapter failed: ${message(error)}` };
+    return { reason: `asking for a WebGPU adapter failed: ${firstLine(error)}` };
   }
   if (adapter === null)
     return { reason: "WebGPU has no adapter here: no graphics card with a Vulkan, Metal or D3D12 driver" };
@@ -56,7 +58,7 @@ export async function openDevice(gpu: GPU): Promise<{ open: OpenDevice } | { rea
   try {
     device = await adapter.requestDevice({ requiredFeatures, requiredLimits });
   } catch (error) {
-    return { reason: `the WebGPU adapter ${titleOf(adapter.info)} gives no device: ${message(error)}` };
+    return { reason: `the WebGPU adapter ${titleOf(adapter.info)} gives no device: ${firstLine(error)}` };
   }
   const open: OpenDevice = {
     gpu,
@@ -89,5 +91,3 @@ function titleOf({ vendor, architecture, device, description }: GPUAdapterInfo):
 function isSoftware(info: GPUAdapterInfo): boolean {
   return info.isFallbackAdapter || /swiftshader|llvmpipe|software/i.test(`${info.architecture} ${info.description}`);
 }
-
-const message = (error: unknown): string => (error instanceof Error ? error.message : String(error)).split("\n")[0];

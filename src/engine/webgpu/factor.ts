@@ -1,10 +1,10 @@
-import { numericError } from "../../errors.js";
 import type { F32, I32 } from "../../tensor/index.js";
 import { checkSquare } from "../check.js";
 import { declareKernel } from "../device/device.js";
 import type { DeviceMemory } from "../device/memory.js";
 import { elementGroups } from "../device/operations/elementwise.js";
 import type { Engine } from "../engine.js";
+import { floatOfBits, notPositive, zeroOnDiagonal } from "../factor-errors.js";
 
 /** Sides of the blocks on the diagonal and of the tiles of products, as in kernels/factor.wgsl and doubleproduct.wgsl. */
 const BLOCK = 32;
@@ -79,11 +79,7 @@ export function factorOperations(memory: DeviceMemory): Pick<Engine, "cholesky" 
     try {
       const [failed, pivot, bits] = await memory.read(outcome);
       if (failed === 0) return factor;
-      const value = new Float32Array(Int32Array.of(bits).buffer)[0];
-      throw numericError(
-        `cholesky: expected a positive definite matrix, got ${value} at pivot ${pivot} of ${n}`,
-        "add more to the diagonal",
-      );
+      throw notPositive(floatOfBits(bits), pivot, n);
     } catch (error) {
       factor.dispose();
       throw error;
@@ -98,9 +94,7 @@ export function factorOperations(memory: DeviceMemory): Pick<Engine, "cholesky" 
     memory.check(lower);
     const inverse = memory.empty([n, n]);
     if (n === 0) return inverse;
-    const fault = memory.fault((_, at) =>
-      numericError(`triangularInverse: the diagonal element ${at} of ${n} is 0, so there is no inverse`),
-    );
+    const fault = memory.fault((_, at) => zeroOnDiagonal(at, n));
     memory.scope(() => {
       const low = memory.empty([n, n]);
       const tensors = [lower, inverse, low];

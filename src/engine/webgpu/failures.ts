@@ -1,4 +1,4 @@
-import { BitwrightError } from "../../errors.js";
+import { BitwrightError, firstLine } from "../../errors.js";
 
 /** The innermost scope first is asked last; each takes the first error of its kind. */
 const FILTERS = ["validation", "out-of-memory", "internal"] as const satisfies readonly GPUErrorFilter[];
@@ -88,7 +88,7 @@ function describe(kind: Kind, detail: string): BitwrightError {
   if (kind === "out-of-memory")
     return new BitwrightError(
       "memory",
-      `the WebGPU device has no room for another buffer (${detail.split("\n")[0]})`,
+      `the WebGPU device has no room for another buffer (${firstLine(detail)})`,
       "fewer or shorter calibration windows, a smaller batch, or --engine wasm",
     );
   if (kind === "lost") return new BitwrightError("unsupported", `the WebGPU device was lost: ${detail}`, REMEDY);

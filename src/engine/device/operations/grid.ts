@@ -7,34 +7,25 @@ import type { DeviceMemory } from "../memory.js";
 type Operations = Pick<Engine, "clippedGrid" | "clippedGridGrad" | "fakeQuantize" | "fakeQuantizeGrad" | "affineCodes">;
 
 // width: columns of a group; perRow: groups of a row, G of engine.ts; runs: O G
+const CLIPPING = {
+  runs: "u32",
+  columns: "u32",
+  width: "u32",
+  perRow: "u32",
+  levels: "u32",
+  symmetric: "u32",
+  withLogits: "u32",
+  lanes: "u32",
+} as const;
 const CLIPPED_GRID = declareKernel("grid", "clippedGrid", {
   reads: { weights: "f32", upper: "f32", lower: "f32" },
   writes: { scale: "f32", zero: "f32" },
-  numbers: {
-    runs: "u32",
-    columns: "u32",
-    width: "u32",
-    perRow: "u32",
-    levels: "u32",
-    symmetric: "u32",
-    withLogits: "u32",
-    lanes: "u32",
-  },
+  numbers: CLIPPING,
 });
 const CLIPPED_GRID_GRAD = declareKernel("grid", "clippedGridGrad", {
   reads: { weights: "f32", upper: "f32", lower: "f32", scaleGrad: "f32" },
   writes: { weightsGrad: "f32", upperGrad: "f32", lowerGrad: "f32" },
-  numbers: {
-    wanted: "u32", // the gradient of the weights
-    runs: "u32",
-    columns: "u32",
-    width: "u32",
-    perRow: "u32",
-    levels: "u32",
-    symmetric: "u32",
-    withLogits: "u32",
-    lanes: "u32",
-  },
+  numbers: { wanted: "u32", ...CLIPPING }, // wanted: the gradient of the weights
 });
 const FAKE_QUANTIZE = declareKernel("grid", "fakeQuantize", {
   reads: { weights: "f32", scale: "f32", zero: "f32" },

@@ -8,6 +8,7 @@ import { findBlas } from "../../../engine/blas/library.js";
 import { findCudaDriver, versionText } from "../../../engine/cuda/driver.js";
 import { openToolkitLibrary } from "../../../engine/cuda/libraries.js";
 import { hasRelaxedSimd } from "../../../engine/wasm/runtime.js";
+import { firstLine } from "../../../errors.js";
 import { formatBytes } from "../../../report/format.js";
 import { createEngine, enableRelaxedSimd } from "../../engines.js";
 import { availableMemory } from "../../memory.js";
@@ -144,7 +145,7 @@ async function webgpu(): Promise<Finding> {
     const { stdout } = await promisify(execFile)(process.execPath, [probe], { timeout: 60_000 });
     found = JSON.parse(stdout) as WebgpuProbe;
   } catch (error) {
-    const detail = `starting WebGPU ended the process (${(error as Error).message.split("\n")[0]})`;
+    const detail = `starting WebGPU ended the process (${firstLine(error)})`;
     return { name, state: "missing", detail, remedy: "update the card's driver" };
   }
   if ("reason" in found) {
