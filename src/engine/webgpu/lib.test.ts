@@ -4,11 +4,12 @@ import { createRandom } from "../../random.js";
 import { roundToF16 } from "../../tensor/index.js";
 import type { KernelDeclaration } from "../device/device.js";
 import { DeviceMemory } from "../device/memory.js";
+import { kernelSections } from "../device/sources.js";
 import { openDevice } from "./adapter.js";
 import { WebgpuDevice } from "./device.js";
 import { KERNEL_FILES } from "./kernels.generated.js";
 
-// What kernels/lib.wgsl promises whatever the driver makes of f32, against f64.
+// What kernels/lib.wgsl and the logarithms of kernels/loss.wgsl promise whatever the driver makes of f32, against f64.
 
 /** Relative error of double-float arithmetic. */
 const DOUBLE = 2 ** -44;
@@ -26,6 +27,8 @@ const FUNCTIONS = {
   doubleDivide: "doubleDivide(a, b)",
   doubleSqrt: "doubleSqrt(a * sign(a.x))",
   divideRounded: "Double(divideRounded(a.x, b.x), 0.0)",
+  lifted: "Double(lifted(a.x), 0.0)",
+  lowered: "Double(lowered(a.x), 0.0)",
   roundToHalf: "Double(roundToHalf(a.x), 0.0)",
   expAccurate: "Double(expAccurate(a.x), 0.0)",
   logAccurate: "Double(logAccurate(abs(a.x)), 0.0)",
@@ -35,8 +38,9 @@ type Name = keyof typeof FUNCTIONS;
 
 const FILES = {
   ...KERNEL_FILES,
-  probe: Object.entries(FUNCTIONS)
-    .map(
+  probe: [
+    kernelSections(KERNEL_FILES.loss).shared,
+    ...Object.entries(FUNCTIONS).map(
       ([name, expression]) => `//# ${name}Probe
 @compute @workgroup_size(THREADS)
 fn ${name}Probe(@builtin(global_invocation_id) id: vec3u) {
@@ -49,8 +53,8 @@ fn ${name}Probe(@builtin(global_invocation_id) id: vec3u) {
   }
 }
 `,
-    )
-    .join(""),
+    ),
+  ].join(""),
 };
 const probe = (name: Name): KernelDeclaration => ({
   name: `${name}Probe`,
@@ -77,10 +81,16 @@ describe.skipIf(!("open" in opened))("lib.wgsl", () => {
   afterAll(() => memory?.close());
 
   const COUNT = 4000;
-  /** Normal numbers times powers of 2 up to `spread` either way; a tail below half of a unit each. */
+  /**
+   * Normal numbers times powers of 2 up to `spread` either way; a tail below half of a unit each. From 150 on there are zeros,
+   * subnormal and infinite ones among them, and NaN.
+   */
   async function each(name: Name, spread: number, check: Check): Promise<void> {
     const random = createRandom(3, name);
-    const one = () => Math.fround(random.normal() * 2 ** (random.integer(2 * spread + 1) - spread));
+    const one = () =>
+      spread >= 150 && random.integer(40) === 0
+        ? Number.NaN
+        : Math.fround(random.normal() * 2 ** (random.integer(2 * spread + 1) - spread));
     const x = new Float32Array(4 * COUNT);
     for (let i = 0; i < 2 * COUNT; i++) {
       x[2 * i] = i % 6 === 5 ? x[2 * i - 2] * (1 + random.normal() * 1e-4) : one(); // some pairs are close
@@ -102,7 +112,8 @@ describe.skipIf(!("open" in opened))("lib.wgsl", () => {
     if (!(Math.abs(value - expected) <= error)) expect.fail(`${value}, expected ${expected} to ${error}`);
   };
   const exact = (value: number, expected: number) => {
-    if (value !== expected) expect.fail(`${value}, expected ${expected}`);
+    if (value !== expected && !(Number.isNaN(value) && Number.isNaN(expected)))
+      expect.fail(`${value}, expected ${expected}`);
   };
 
   it("sums and products of two f32 are exact", async () => {
@@ -132,8 +143,16 @@ describe.skipIf(!("open" in opened))("lib.wgsl", () => {
   });
 
   it("rounds quotients and f16 as IEEE does", async () => {
-    await each("divideRounded", 30, ({ aHigh, bHigh }, { high }) => exact(high, Math.fround(aHigh / bHigh)));
+    for (const spread of [30, 150])
+      await each("divideRounded", spread, ({ aHigh, bHigh }, { high }) => exact(high, Math.fround(aHigh / bHigh)));
     await each("roundToHalf", 20, ({ aHigh }, { high }) => exact(high, roundToF16(aHigh)));
+  });
+
+  it("numbers are lifted and lowered to the last bit, subnormal ones too", async () => {
+    await each("lifted", 150, ({ aHigh }, { high }) => {
+      if (Math.abs(aHigh) < 2 ** 40) exact(high, Math.fround(aHigh * 2 ** 80));
+    });
+    await each("lowered", 150, ({ aHigh }, { high }) => exact(high, Math.fround(aHigh * 2 ** -80)));
   });
 
   it("exponentials and logarithms keep their digits", async () => {

@@ -49,7 +49,7 @@ fn multiply(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3u, 
 fn divide(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3u, @builtin(local_invocation_index) t: u32) {
   let begin = groupOf(w, c) * 1024 + t;
   for (var i = begin; i < min(begin + 1024, n.size); i += THREADS) {
-    y[n.y_at + i] = a[n.a_at + i] / b[n.b_at + i % n.repeat];
+    y[n.y_at + i] = divideRounded(a[n.a_at + i], b[n.b_at + i % n.repeat]);
   }
 }
 

@@ -31,6 +31,30 @@ fn butterflies(v: Sixteen, bits: i32) -> Sixteen {
   return x;
 }
 
+// Numbers all below SMALL are transformed times 2^80: what a driver flushes would count beside them.
+const SMALL = 0x1p-60;
+
+fn largest(x: Sixteen) -> f32 {
+  let four = max(max(abs(x.a), abs(x.b)), max(abs(x.c), abs(x.d)));
+  return max(max(four.x, four.y), max(four.z, four.w));
+}
+
+fn liftedFour(v: vec4f) -> vec4f {
+  return vec4f(lifted(v.x), lifted(v.y), lifted(v.z), lifted(v.w));
+}
+
+fn liftedAll(x: Sixteen) -> Sixteen {
+  return Sixteen(liftedFour(x.a), liftedFour(x.b), liftedFour(x.c), liftedFour(x.d));
+}
+
+fn loweredFour(v: vec4f) -> vec4f {
+  return vec4f(lowered(v.x), lowered(v.y), lowered(v.z), lowered(v.w));
+}
+
+fn loweredAll(x: Sixteen) -> Sixteen {
+  return Sixteen(loweredFour(x.a), loweredFour(x.b), loweredFour(x.c), loweredFour(x.d));
+}
+
 //# hadamard: rows of 2^bits elements, one after the other; 4096 elements a group, or one longer row
 // Bits 8..13 of the index in registers, 16 to 64 values a thread, 256 apart; bits 4..7 and 0..3 of 4096 elements at a time through
 // workgroup memory.
@@ -67,14 +91,23 @@ fn put(v: Sixteen, first: u32, step: u32) {
   putFour(v.d, first + 3 * four, step);
 }
 
-fn scaled(i: u32) -> f32 {
+fn given(i: u32) -> f32 {
   if (i >= n.size) { return 0.0; }
-  return x[n.x_at + i] * n.factor;
+  return x[n.x_at + i];
 }
 
-fn scaledFour(i: u32) -> vec4f {
-  return vec4f(scaled(i), scaled(i + THREADS), scaled(i + 2 * THREADS), scaled(i + 3 * THREADS));
+fn givenFour(i: u32) -> vec4f {
+  return vec4f(given(i), given(i + THREADS), given(i + 2 * THREADS), given(i + 3 * THREADS));
 }
+
+fn scaled(v: Sixteen, isSmall: bool) -> Sixteen {
+  var x = v;
+  if (isSmall) { x = liftedAll(x); }
+  return Sixteen(x.a * n.factor, x.b * n.factor, x.c * n.factor, x.d * n.factor);
+}
+
+/** 1 as soon as an element of the group is not small. */
+var<workgroup> ordinary: atomic<u32>;
 
 fn storeFour(v: vec4f, i: u32) {
   for (var k = 0u; k < 4; k++) {
@@ -90,8 +123,13 @@ fn hadamard(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3u, 
   var values: array<Sixteen, 4>;
   for (var part = 0u; part < PARTS; part++) {
     let i = begin + part * CHUNK;
-    values[part] = Sixteen(scaledFour(i), scaledFour(i + FOUR), scaledFour(i + 2 * FOUR), scaledFour(i + 3 * FOUR));
-    values[part] = butterflies(values[part], i32(n.bits) - 8);
+    values[part] = Sixteen(givenFour(i), givenFour(i + FOUR), givenFour(i + 2 * FOUR), givenFour(i + 3 * FOUR));
+    if (largest(values[part]) >= SMALL) { atomicStore(&ordinary, 1u); }
+  }
+  workgroupBarrier();
+  let isSmall = atomicLoad(&ordinary) == 0;
+  for (var part = 0u; part < PARTS; part++) {
+    values[part] = butterflies(scaled(values[part], isSmall), i32(n.bits) - 8);
   }
   for (var step = 1u; step < PARTS; step *= 2) {
     for (var part = 0u; part < PARTS; part++) {
@@ -112,7 +150,8 @@ fn hadamard(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3u, 
     }
     put(butterflies(take(t * 16, 1), i32(n.bits)), t * 16, 1);
     workgroupBarrier();
-    let v = take(t, THREADS);
+    var v = take(t, THREADS);
+    if (isSmall) { v = loweredAll(v); }
     let i = begin + part * CHUNK;
     storeFour(v.a, i);
     storeFour(v.b, i + FOUR);
@@ -143,7 +182,11 @@ fn hadamardAcross(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: v
   let column = groupOf(w, c) * THREADS + t;
   if (groupOf(w, c) >= n.groups || column >= n.columns) { return; }
   let first = n.y_at + column / n.stride * (n.stride << n.bits) + column % n.stride;
-  let v = butterflies(Sixteen(four(first, 0), four(first, 4), four(first, 8), four(first, 12)), i32(n.bits));
+  var v = Sixteen(four(first, 0), four(first, 4), four(first, 8), four(first, 12));
+  let isSmall = !(largest(v) >= SMALL);
+  if (isSmall) { v = liftedAll(v); }
+  v = butterflies(v, i32(n.bits));
+  if (isSmall) { v = loweredAll(v); }
   store(v.a, first, 0);
   store(v.b, first, 4);
   store(v.c, first, 8);

@@ -99,26 +99,87 @@ fn doubleSqrt(a: Double) -> Double {
   return root;
 }
 
-/** a / b as IEEE rounds it, where a and a / b are within 2^-100 and 2^100: f32 division of a driver may be some units off. */
+// ---- exact whatever a driver flushes or approximates: by bits and whole numbers
+
+const EXPONENT_BITS = 0x7f800000u; // of infinity, too
+
+/** whole 2^(exponent - 150), 2^23 <= whole < 2^24. */
+struct Magnitude {
+  whole: u32,
+  exponent: i32,
+}
+
+/** Of a finite number above 0 by its bits. */
+fn magnitudeOf(bits: u32) -> Magnitude {
+  if (bits < 0x800000u) {
+    let shift = countLeadingZeros(bits) - 8u;
+    return Magnitude(bits << shift, 1 - i32(shift));
+  }
+  return Magnitude((bits & 0x7fffffu) | 0x800000u, i32(bits >> 23u));
+}
+
+/** x / 2^dropped to the nearest whole number, ties to even; 0 < dropped < 31. */
+fn dropBits(x: u32, dropped: u32) -> u32 {
+  return (x + (1u << (dropped - 1u)) - 1u + ((x >> dropped) & 1u)) >> dropped;
+}
+
+/** a / b as IEEE rounds it, subnormal or not: f32 division of a driver may be some units off, and more at the ends. */
 fn divideRounded(a: f32, b: f32) -> f32 {
-  var q = opaque(a / b);
-  let least = min(abs(a), abs(q));
-  if (!(least > 0x1p-100 && max(abs(a), abs(q)) < 0x1p+100)) {
-    return q;
+  let sign = (bitcast<u32>(a) ^ bitcast<u32>(b)) & 0x80000000u;
+  let above = bitcast<u32>(a) & 0x7fffffffu;
+  let below = bitcast<u32>(b) & 0x7fffffffu;
+  if (max(above - 1u, below - 1u) >= EXPONENT_BITS - 1u) { // one is 0, infinite or NaN
+    if (max(above, below) > EXPONENT_BITS || above == below) {
+      return bitcast<f32>(sign | 0x7fc00000u);
+    }
+    return bitcast<f32>(sign | select(0u, EXPONENT_BITS, above == EXPONENT_BITS || below == 0u));
   }
-  let p = twoProduct(q, b);
-  q = opaque(q + (opaque(a - p.x) - p.y) / b); // within one unit now
-  let again = twoProduct(q, b);
-  let rest = opaque(a - again.x) - again.y; // exact
-  if (rest == 0.0) {
-    return q;
+  let top = magnitudeOf(above);
+  let bottom = magnitudeOf(below);
+  // quotient and rest of top 2^25 / bottom; the rest modulo 2^32, so that a first guess may be 100 off
+  var quotient = u32(f32(top.whole) / f32(bottom.whole) * 0x1p+25);
+  var rest = i32((top.whole << 25u) - quotient * bottom.whole);
+  let more = i32(floor(f32(rest) / f32(bottom.whole)));
+  quotient += u32(more);
+  rest -= more * i32(bottom.whole);
+  if (rest < 0) {
+    quotient--;
+    rest += i32(bottom.whole);
+  } else if (rest >= i32(bottom.whole)) {
+    quotient++;
+    rest -= i32(bottom.whole);
   }
-  // the neighbor on the side of the rest: nearer when the rest is over half of a unit of q, times b
-  let above = (rest > 0.0) == (b > 0.0);
-  let outward = above == (q > 0.0);
-  let neighbor = bitcast<f32>(select(bitcast<u32>(q) - 1u, bitcast<u32>(q) + 1u, outward));
-  let unit = abs(opaque(neighbor - q));
-  return select(q, neighbor, 2.0 * abs(rest) > abs(b) * unit);
+  var exponent = top.exponent - bottom.exponent + 127;
+  if (quotient < 0x2000000u) {
+    quotient <<= 1u;
+    exponent--;
+  }
+  if (exponent > 254) {
+    return bitcast<f32>(sign | EXPONENT_BITS);
+  }
+  quotient |= select(1u, 0u, rest == 0); // 26 bits, the last for all that follow
+  let rounded = dropBits(quotient, u32(clamp(3 - exponent, 2, 27)));
+  return bitcast<f32>(sign | ((u32(max(exponent, 1) - 1) << 23u) + rounded));
+}
+
+/** 2^80 x of |x| < 2^40, subnormals too. */
+fn lifted(x: f32) -> f32 {
+  let bits = bitcast<u32>(x);
+  if ((bits & EXPONENT_BITS) == 0u) {
+    let size = f32(bits & 0x7fffffu) * 0x1p-69;
+    return select(size, -size, bits >= 0x80000000u);
+  }
+  return x * 0x1p+80;
+}
+
+/** 2^-80 x, rounded once where that is subnormal. */
+fn lowered(x: f32) -> f32 {
+  let bits = bitcast<u32>(x);
+  let exponent = (bits >> 23u) & 255u;
+  if (exponent > 80u) {
+    return x * 0x1p-80;
+  }
+  return bitcast<f32>((bits & 0x80000000u) | dropBits((bits & 0x7fffffu) | 0x800000u, min(81u - exponent, 25u)));
 }
 
 /** e^x to about 1e-7 everywhere; that of a driver loses digits as |x| grows. 0 or a subnormal below -87. */
@@ -140,30 +201,6 @@ fn expAccurate(x: f32) -> f32 {
   return select(y, x, isNan(x));
 }
 
-/** 2 artanh(s) = log((1 + s) / (1 - s)), |s| <= 0.1716; the next term is below 1e-9. */
-fn logSeries(s: f32) -> f32 {
-  let z = s * s;
-  return 2.0 * s + 2.0 * s * z * (1.0 / 3.0 + z * (1.0 / 5.0 + z * (1.0 / 7.0 + z * (1.0 / 9.0))));
-}
-
-/** log x of a normal number, to some units in the last place; that of a driver may be 2^-21 off near 1. */
-fn logAccurate(x: f32) -> f32 {
-  // x = m 2^power, m from sqrt(1/2) to sqrt(2)
-  let bits = bitcast<u32>(x) + (0x3f800000u - 0x3f3504f3u);
-  let power = f32(i32(bits >> 23u) - 127);
-  let m = bitcast<f32>((bits & 0x7fffffu) + 0x3f3504f3u);
-  return power * 0.693359375 + (logSeries((m - 1.0) / (m + 1.0)) - power * 2.12194440e-4);
-}
-
-/** log(a / b) of positive numbers, without loss where they are close. */
-fn logRatio(a: f32, b: f32) -> f32 {
-  let s = (a - b) / (a + b);
-  if (abs(s) < 0.17) {
-    return logSeries(s);
-  }
-  return logAccurate(a / b);
-}
-
 // ---- f16 by its bits, in the low half of a word, to nearest even: no driver's rounding or flushing comes into it
 
 fn halfOfBits(bits: u32) -> u32 {
@@ -176,16 +213,12 @@ fn halfOfBits(bits: u32) -> u32 {
     return sign | 0x7c00u; // 65520 and above
   }
   if (magnitude >= 0x38800000u) {
-    let rebased = magnitude - 0x38000000u;
-    return sign | ((rebased + 0xfffu + ((rebased >> 13u) & 1u)) >> 13u);
+    return sign | dropBits(magnitude - 0x38000000u, 13u);
   }
   if (magnitude < 0x33000000u) {
     return sign; // below half of the least subnormal
   }
-  let dropped = 126u - (magnitude >> 23u); // 14..24 bits
-  let mantissa = (magnitude & 0x7fffffu) | 0x800000u;
-  let odd = (mantissa >> dropped) & 1u;
-  return sign | ((mantissa + (1u << (dropped - 1u)) - 1u + odd) >> dropped);
+  return sign | dropBits((magnitude & 0x7fffffu) | 0x800000u, 126u - (magnitude >> 23u)); // 14..24 bits
 }
 
 fn bitsOfHalf(half: u32) -> u32 {

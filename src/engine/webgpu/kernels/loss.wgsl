@@ -2,6 +2,30 @@
 
 const LOWEST = -3.4028234e38;
 
+/** 2 artanh(s) = log((1 + s) / (1 - s)), |s| <= 0.1716; the next term is below 1e-9. */
+fn logSeries(s: f32) -> f32 {
+  let z = s * s;
+  return 2.0 * s + 2.0 * s * z * (1.0 / 3.0 + z * (1.0 / 5.0 + z * (1.0 / 7.0 + z * (1.0 / 9.0))));
+}
+
+/** log x of a normal number, to some units in the last place; that of a driver may be 2^-21 off near 1. */
+fn logAccurate(x: f32) -> f32 {
+  // x = m 2^power, m from sqrt(1/2) to sqrt(2)
+  let bits = bitcast<u32>(x) + (0x3f800000u - 0x3f3504f3u);
+  let power = f32(i32(bits >> 23u) - 127);
+  let m = bitcast<f32>((bits & 0x7fffffu) + 0x3f3504f3u);
+  return power * 0.693359375 + (logSeries((m - 1.0) / (m + 1.0)) - power * 2.12194440e-4);
+}
+
+/** log(a / b) of positive numbers, without loss where they are close. */
+fn logRatio(a: f32, b: f32) -> f32 {
+  let s = (a - b) / (a + b);
+  if (abs(s) < 0.17) {
+    return logSeries(s);
+  }
+  return logAccurate(a / b);
+}
+
 //# crossEntropy
 @compute @workgroup_size(THREADS)
 fn crossEntropy(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3u, @builtin(local_invocation_index) t: u32) {

@@ -1,12 +1,31 @@
 // Norms over the last axis, their gradients, and the rotary embedding. LANES threads share a row: 32, or the whole group.
 
-// Squares are summed twice, the second time of numbers times FAR: those above 1e18 would overflow.
+// Squares of numbers from LARGE on, which might overflow, are summed apart, times FAR^2. That is 0 in f32, and a driver may
+// make x^2 FAR^2 of (x FAR)^2: hence `opaque`.
+const LARGE = 0x1p+48;
 const FAR = 0x1p-80;
 
-/** 1 / sqrt(squares / width - rest^2 + epsilon). */
-fn inverseSize(squares: f32, far: f32, rest: f32, width: u32, epsilon: f32) -> f32 {
-  if (far > 1e-12) { return FAR / sqrt(far / f32(width) - rest * FAR * (rest * FAR)); } // beside 1e36 no epsilon counts
-  return 1.0 / sqrt(squares / f32(width) - rest * rest + epsilon);
+struct Squares {
+  near: f32,
+  far: f32,
+}
+
+fn addSquare(sum: Squares, x: f32) -> Squares {
+  let isFar = abs(x) >= LARGE;
+  let near = select(x, 0.0, isFar);
+  let far = opaque(select(0.0, x, isFar) * FAR);
+  return Squares(sum.near + near * near, sum.far + far * far);
+}
+
+/** 1 / sqrt(squares / width - rest^2 + epsilon), of the squares that `lanes` threads have. */
+fn inverseSize(squares: Squares, t: u32, lanes: u32, rest: f32, width: u32, epsilon: f32) -> f32 {
+  let near = laneSum(squares.near, t, lanes);
+  let far = laneSum(squares.far, t, lanes);
+  if (far > 0.0) { // beside LARGE^2 no epsilon counts
+    let farRest = opaque(rest * FAR);
+    return FAR / sqrt((far + opaque(near * FAR) * FAR) / f32(width) - farRest * farRest);
+  }
+  return 1.0 / sqrt(near / f32(width) - rest * rest + epsilon);
 }
 
 //# rmsNorm
@@ -17,14 +36,11 @@ fn rmsNorm(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3u, @
   let lane = t % LANES;
   let own = select(0, n.width, row < n.rows); // no elements of a row behind the last
   let first = n.x_at + row * n.width;
-  var squares = 0.0;
-  var far = 0.0;
+  var squares = Squares(0.0, 0.0);
   for (var i = lane; i < own; i += LANES) {
-    squares += x[first + i] * x[first + i];
-    far += x[first + i] * FAR * (x[first + i] * FAR);
+    squares = addSquare(squares, x[first + i]);
   }
-  squares = laneSum(squares, t, LANES);
-  let inverse = inverseSize(squares, laneSum(far, t, LANES), 0.0, n.width, n.epsilon);
+  let inverse = inverseSize(squares, t, LANES, 0.0, n.width, n.epsilon);
   for (var i = lane; i < own; i += LANES) {
     y[n.y_at + row * n.width + i] = x[first + i] * inverse * weight[n.weight_at + i];
   }
@@ -43,17 +59,14 @@ fn layerNorm(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3u,
   for (var i = lane; i < own; i += LANES) { sum += x[first + i]; }
   let mean = laneSum(sum, t, LANES) / width;
   var apart = 0.0;
-  var squares = 0.0;
-  var far = 0.0;
+  var squares = Squares(0.0, 0.0);
   for (var i = lane; i < own; i += LANES) {
     let d = x[first + i] - mean;
     apart += d;
-    squares += d * d;
-    far += d * FAR * (d * FAR);
+    squares = addSquare(squares, d);
   }
   let rest = laneSum(apart, t, LANES) / width; // what rounding took from the mean
-  squares = laneSum(squares, t, LANES);
-  let inverse = inverseSize(squares, laneSum(far, t, LANES), rest, n.width, n.epsilon);
+  let inverse = inverseSize(squares, t, LANES, rest, n.width, n.epsilon);
   for (var i = lane; i < own; i += LANES) {
     let normalized = (x[first + i] - mean - rest) * inverse;
     y[n.y_at + row * n.width + i] = normalized * weight[n.weight_at + i] + bias[n.bias_at + i];
@@ -69,17 +82,14 @@ fn rmsNormGrad(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3
   let own = select(0, n.width, row < n.rows);
   let first = n.x_at + row * n.width;
   let given = n.grad_at + row * n.width;
-  var squares = 0.0;
-  var far = 0.0;
+  var squares = Squares(0.0, 0.0);
   var along = 0.0; // the gradient of x / size, along x
   for (var i = lane; i < own; i += LANES) {
-    squares += x[first + i] * x[first + i];
-    far += x[first + i] * FAR * (x[first + i] * FAR);
+    squares = addSquare(squares, x[first + i]);
     along += grad[given + i] * weight[n.weight_at + i] * x[first + i];
   }
-  squares = laneSum(squares, t, LANES);
-  let inverse = inverseSize(squares, laneSum(far, t, LANES), 0.0, n.width, n.epsilon);
-  let back = laneSum(along, t, LANES) * inverse * inverse / f32(n.width);
+  let inverse = inverseSize(squares, t, LANES, 0.0, n.width, n.epsilon);
+  let back = opaque(laneSum(along, t, LANES) * inverse) * inverse / f32(n.width); // inverse^2 may be subnormal
   for (var i = lane; i < own; i += LANES) {
     y[n.y_at + row * n.width + i] = (grad[given + i] * weight[n.weight_at + i] - x[first + i] * back) * inverse;
   }
@@ -100,17 +110,14 @@ fn layerNormGrad(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: ve
   for (var i = lane; i < own; i += LANES) { sum += x[first + i]; }
   let mean = laneSum(sum, t, LANES) / width;
   var apart = 0.0;
-  var squares = 0.0;
-  var far = 0.0;
+  var squares = Squares(0.0, 0.0);
   for (var i = lane; i < own; i += LANES) {
     let d = x[first + i] - mean;
     apart += d;
-    squares += d * d;
-    far += d * FAR * (d * FAR);
+    squares = addSquare(squares, d);
   }
   let rest = laneSum(apart, t, LANES) / width; // what rounding took from the mean
-  squares = laneSum(squares, t, LANES);
-  let inverse = inverseSize(squares, laneSum(far, t, LANES), rest, n.width, n.epsilon);
+  let inverse = inverseSize(squares, t, LANES, rest, n.width, n.epsilon);
   var total = 0.0; // of the gradient of the normalized row, and along it
   var along = 0.0;
   for (var i = lane; i < own; i += LANES) {
