@@ -8,8 +8,6 @@ export interface Random {
   normal(): number;
 }
 
-const MASK = 0xffffffff;
-
 /** splitmix32: spreads a seed over the state of the generator (Steele, Lea, Flood 2014, 32-bit variant). */
 function splitmix32(seed: number): () => number {
   let state = seed >>> 0;
@@ -30,19 +28,20 @@ export function createRandom(seed: number, ...parts: (number | string)[]): Rando
     mixed = Math.imul(mixed ^ 0xff, 0x01000193) >>> 0;
   }
   const mix = splitmix32(mixed);
-  let a = mix();
-  let b = mix();
-  let c = mix();
-  let d = mix();
-  const rotate = (x: number, k: number) => ((x << k) | (x >>> (32 - k))) >>> 0;
+  // 32 bits as a signed number: an unsigned one may be too large for an engine of JavaScript to keep outside the heap
+  let a = mix() | 0;
+  let b = mix() | 0;
+  let c = mix() | 0;
+  let d = mix() | 0;
+  const rotate = (x: number, k: number) => (x << k) | (x >>> (32 - k));
   const bits = (): number => {
-    const result = Math.imul(rotate(Math.imul(b, 5) >>> 0, 7), 9) >>> 0;
-    const t = (b << 9) & MASK;
-    c = (c ^ a) >>> 0;
-    d = (d ^ b) >>> 0;
-    b = (b ^ c) >>> 0;
-    a = (a ^ d) >>> 0;
-    c = (c ^ t) >>> 0;
+    const result = Math.imul(rotate(Math.imul(b, 5), 7), 9);
+    const t = b << 9;
+    c ^= a;
+    d ^= b;
+    b ^= c;
+    a ^= d;
+    c ^= t;
     d = rotate(d, 11);
     return result;
   };

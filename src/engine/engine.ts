@@ -139,6 +139,11 @@ export interface Engine {
   readonly precision: Precision;
   /** Names what decides the last bits of results ("reference", "wasm", "wasm-relaxed", "blas OpenBLAS 0.3.21"): resumed work must match it. */
   readonly arithmetic: string;
+  /**
+   * Calls return before their work is done, so work that may turn out to be of no use is worth enqueueing before a wait: the
+   * machine would stand idle.
+   */
+  readonly runsAhead: boolean;
 
   // ---- memory
   /** Zeros. */
@@ -179,6 +184,8 @@ export interface Engine {
   addInto(target: F32, a: F32, factor?: number): void;
   /** a [R, ..] with row r times factors[r]. */
   scaleRows(a: F32, factors: F32): F32;
+  /** a [R, ..] with row r divided by divisors[r]. */
+  divideRows(a: F32, divisors: F32): F32;
   /** silu(gate) * up = gate / (1 + exp(-gate)) * up. */
   siluMultiply(gate: F32, up: F32): F32;
   divide(a: F32, b: F32): F32;

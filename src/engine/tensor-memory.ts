@@ -25,6 +25,8 @@ class BlockBuffer<Block> implements TensorBuffer {
  * Tensors, scopes and the count of bytes: what all engines do alike under "memory" in engine.ts, wherever their blocks lie.
  */
 export abstract class TensorMemory<Block> {
+  /** Of the engine that this is: a call has done its work when it returns. */
+  readonly runsAhead: boolean = false;
   private readonly scopes = new ScopeStack();
   private readonly buffers = new Set<BlockBuffer<Block>>();
   private live = 0;

@@ -85,6 +85,7 @@ const MISUSES: Partial<Record<keyof Engine, Attempt[]>> = {
       e.addInto(e.view(a, [4]), e.view(a, [4], 1));
     },
   ],
+  divideRows: [(e, t) => e.divideRows(t(2, 3), t(3)), (e, t) => e.divideRows(t(), t(1))],
   scaleRows: [(e, t) => e.scaleRows(t(2, 3), t(3)), (e, t) => e.scaleRows(t(), t(1))],
   siluMultiply: [(e, t) => e.siluMultiply(t(2, 3), t(3)), (e, t) => e.siluMultiply(t(6), t(2, 3))],
   transpose: [(e, t) => e.transpose(t(3)), (e, t) => e.transpose(t(2, 3, 4))],

@@ -25,10 +25,10 @@ export function checkUnary(operation: string, a: Tensor): void {
   if (!isF32(a)) throw misfit(operation, "f32", a);
 }
 
-/** a [R, ..], factors [R]. */
-export function checkScaleRows(a: Tensor, factors: Tensor): { rows: number; width: number } {
-  if (!isF32(a, factors) || a.shape.length === 0 || !sameShape(factors.shape, [a.shape[0]]))
-    throw misfit("scaleRows", "f32 [R, ..] and f32 [R]", a, factors);
+/** a [R, ..] and a number for each row, [R]. */
+export function checkWithRows(operation: string, a: Tensor, ofRows: Tensor): { rows: number; width: number } {
+  if (!isF32(a, ofRows) || a.shape.length === 0 || !sameShape(ofRows.shape, [a.shape[0]]))
+    throw misfit(operation, "f32 [R, ..] and f32 [R]", a, ofRows);
   return { rows: a.shape[0], width: sizeOf(a.shape.slice(1)) };
 }
 

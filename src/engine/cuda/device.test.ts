@@ -50,6 +50,27 @@ function tests(fake: FakeCuda): void {
     expect(Buffer.compare(await engine.read(tensor), data)).toBe(0);
   });
 
+  it("reads at once what is asked for together, as it was when it was asked for", async () => {
+    const tensor = engine.upload(counting(8), [8], "f32");
+    const reads: Promise<Float32Array>[] = [];
+    const waits = fake.count("cuEventSynchronize");
+    for (let round = 0; round < 3; round++) {
+      engine.write(tensor, Float32Array.of(10 + round), round);
+      reads.push(engine.read(tensor));
+    }
+    expect(waits()).toBe(0);
+    // more than there are slots: what lies there is taken out first
+    const large = engine.upload(new Uint8Array(5 * MEGA).fill(7), [5 * MEGA], "u8");
+    const whole = Array.from({ length: 6 }, () => engine.read(large));
+    for (let round = 3; round < 8; round++) {
+      engine.write(tensor, Float32Array.of(10 + round), round);
+      reads.push(engine.read(tensor));
+    }
+    for (const [round, read] of (await Promise.all(reads)).entries())
+      expect([...read]).toEqual([...counting(8)].map((value) => (value <= round ? value + 10 : value)));
+    for (const read of await Promise.all(whole)) expect(Buffer.compare(read, new Uint8Array(5 * MEGA).fill(7))).toBe(0);
+  });
+
   it("reads and writes at odd places of views", async () => {
     const tensor = engine.upload(Uint8Array.of(1, 2, 3, 4, 5, 6, 7), [7], "u8");
     const view = engine.view(tensor, [3], 3);

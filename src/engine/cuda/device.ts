@@ -123,7 +123,7 @@ export class CudaDevice implements Device {
     this.release(between);
   }
 
-  async download(block: DeviceBlock, byteOffset: number, bytes: number): Promise<Uint8Array<ArrayBuffer>> {
+  download(block: DeviceBlock, byteOffset: number, bytes: number): Promise<Uint8Array<ArrayBuffer>> {
     return this.staging.download(addressOf(block) + byteOffset, bytes);
   }
 

@@ -4,6 +4,14 @@ import type { CudaDriver } from "./driver.js";
 const SLOT = 2 ** 22;
 const SLOTS = 8;
 
+/** What lies in a slot. */
+interface Use {
+  /** An event for the copy was recorded, and nobody has waited for it. */
+  underWay: boolean;
+  /** A download's bytes that were not taken out yet. */
+  take?: () => void;
+}
+
 /**
  * Copies between the host and the card through pinned memory: only from there does the card copy while the host goes on.
  * Slots are used in turn; one is used again when its copy is done.
@@ -12,6 +20,7 @@ export class Staging {
   private readonly addresses: number[] = [];
   private readonly views: Uint8Array[] = [];
   private readonly events: number[] = [];
+  private readonly uses: Use[] = [];
   private next = 0;
 
   constructor(
@@ -23,6 +32,7 @@ export class Staging {
       this.addresses.push(address);
       this.views.push(new Uint8Array(driver.koffi.view(BigInt(address), SLOT)));
       this.events.push(driver.handle("cuEventCreate", 2)); // without times
+      this.uses.push({ underWay: false });
     }
   }
 
@@ -30,37 +40,58 @@ export class Staging {
   upload(to: number, data: Uint8Array): void {
     for (let at = 0; at < data.length; at += SLOT) {
       const bytes = Math.min(SLOT, data.length - at);
-      const slot = this.next;
-      this.next = (slot + 1) % SLOTS;
-      this.driver.call("cuEventSynchronize", this.events[slot]); // at once for an event that was never recorded
+      const slot = this.freeSlot();
       this.views[slot].set(data.subarray(at, at + bytes));
       this.driver.call("cuMemcpyHtoDAsync", to + at, this.addresses[slot], bytes, this.stream);
-      this.driver.call("cuEventRecord", this.events[slot], this.stream);
+      this.record(slot);
     }
   }
 
-  /** Waits for all work before it. */
-  download(from: number, bytes: number): Uint8Array<ArrayBuffer> {
+  /**
+   * Enqueues the copy at once and waits for it, and for all work before it, when the caller has nothing more to do: what it
+   * enqueues after the call runs during the wait.
+   */
+  async download(from: number, bytes: number): Promise<Uint8Array<ArrayBuffer>> {
     const result = new Uint8Array(bytes);
-    // two slots in turn: one is filled while the other is emptied
-    let pending: { slot: number; at: number; bytes: number } | undefined;
-    const finish = () => {
-      if (!pending) return;
-      this.driver.call("cuEventSynchronize", this.events[pending.slot]);
-      result.set(this.views[pending.slot].subarray(0, pending.bytes), pending.at);
-    };
+    const taking: (() => void)[] = [];
     for (let at = 0; at < bytes; at += SLOT) {
-      const slot = this.next;
-      this.next = (slot + 1) % SLOTS;
       const part = Math.min(SLOT, bytes - at);
-      this.driver.call("cuEventSynchronize", this.events[slot]);
+      const slot = this.freeSlot();
       this.driver.call("cuMemcpyDtoHAsync", this.addresses[slot], from + at, part, this.stream);
-      this.driver.call("cuEventRecord", this.events[slot], this.stream);
-      finish();
-      pending = { slot, at, bytes: part };
+      this.record(slot);
+      const use = this.uses[slot];
+      const take = () => {
+        if (use.take !== take) return;
+        this.wait(slot);
+        result.set(this.views[slot].subarray(0, part), at);
+        use.take = undefined;
+      };
+      use.take = take;
+      taking.push(take);
     }
-    finish();
+    await undefined;
+    for (const take of taking) take();
     return result;
+  }
+
+  /** The next slot, empty. */
+  private freeSlot(): number {
+    const slot = this.next;
+    this.next = (slot + 1) % SLOTS;
+    this.uses[slot].take?.();
+    this.wait(slot);
+    return slot;
+  }
+
+  private record(slot: number): void {
+    this.driver.call("cuEventRecord", this.events[slot], this.stream);
+    this.uses[slot].underWay = true;
+  }
+
+  private wait(slot: number): void {
+    if (!this.uses[slot].underWay) return;
+    this.driver.call("cuEventSynchronize", this.events[slot]);
+    this.uses[slot].underWay = false;
   }
 
   close(): void {

@@ -120,7 +120,7 @@ export interface Device {
   upload(block: DeviceBlock, byteOffset: number, data: Uint8Array): void;
   /** Ranges of one block may overlap. */
   copy(from: DeviceBlock, fromOffset: number, to: DeviceBlock, toOffset: number, bytes: number): void;
-  /** Waits for all work before it. */
+  /** The bytes as the work before it leaves them; what is enqueued after the call may run while it waits. */
   download(block: DeviceBlock, byteOffset: number, bytes: number): Promise<Uint8Array<ArrayBuffer>>;
   run(kernel: KernelDeclaration, call: DeviceCall): void;
   close(): Promise<void>;

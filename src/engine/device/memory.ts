@@ -38,8 +38,13 @@ const bytesOf = (data: HostArray): Uint8Array => new Uint8Array(data.buffer, dat
  * outside, a 0 on a diagonal) note it in the fault word; the next call that waits throws it.
  */
 export class DeviceMemory extends TensorMemory<DeviceBlock> {
+  override readonly runsAhead = true;
   private readonly pool: BlockPool;
-  private readonly faultDescriptions: DescribeFault[] = [];
+  /** Of the checks that no wait has answered for yet, by number. */
+  private faultDescriptions = new Map<number, DescribeFault>();
+  private faultNumber = 0;
+  /** Waits under way that will look at the fault word. */
+  private faultWaits = 0;
   private readonly faultWord: Tensor<"i32">;
 
   constructor(
@@ -135,19 +140,27 @@ export class DeviceMemory extends TensorMemory<DeviceBlock> {
    * { number, value, position } there.
    */
   fault(describe: DescribeFault): { word: Tensor<"i32">; number: number } {
-    this.faultDescriptions.push(describe);
-    return { word: this.faultWord, number: this.faultDescriptions.length };
+    // from 1 on where nobody can mean an older check by it
+    this.faultNumber = this.faultDescriptions.size + this.faultWaits === 0 ? 1 : this.faultNumber + 1;
+    this.faultDescriptions.set(this.faultNumber, describe);
+    return { word: this.faultWord, number: this.faultNumber };
   }
 
   /** Throws what a kernel since the last call has refused. */
   async checkFaults(): Promise<void> {
-    if (this.faultDescriptions.length === 0) return;
-    const described = this.faultDescriptions.splice(0);
-    const bytes = await this.device.download(this.blockOf(this.faultWord), 0, this.faultWord.bytes);
+    if (this.faultDescriptions.size === 0) return;
+    const described = this.faultDescriptions;
+    this.faultDescriptions = new Map();
+    this.faultWaits++;
+    const bytes = await this.device
+      .download(this.blockOf(this.faultWord), 0, this.faultWord.bytes)
+      .finally(() => this.faultWaits--);
     const [number, value, at] = new Int32Array(bytes.buffer, bytes.byteOffset, 3);
-    if (number === 0) return;
+    // none, or one that a wait under way at the same time throws
+    const describe = described.get(number);
+    if (!describe) return;
     this.device.zero(this.blockOf(this.faultWord), 0, this.faultWord.bytes);
-    throw described[number - 1](value, at);
+    throw describe(value, at);
   }
 
   // ---- Engine, "memory"; the fault word is not the user's
@@ -184,8 +197,11 @@ export class DeviceMemory extends TensorMemory<DeviceBlock> {
       await this.checkFaults();
       return hostView(tensor.dtype, new ArrayBuffer(0), 0, 0);
     }
-    const bytes = await this.device.download(block, tensor.byteOffset, tensor.bytes);
-    await this.checkFaults();
+    // one wait for both
+    const [bytes] = await Promise.all([
+      this.device.download(block, tensor.byteOffset, tensor.bytes),
+      this.checkFaults(),
+    ]);
     return hostView(tensor.dtype, bytes.buffer, bytes.byteOffset, tensor.size);
   }
 

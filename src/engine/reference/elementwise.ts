@@ -1,5 +1,5 @@
 import type { F32 } from "../../tensor/index.js";
-import { checkAddInto, checkElementwise, checkScale, checkScaleRows, checkSiluMultiply, checkUnary } from "../check.js";
+import { checkAddInto, checkElementwise, checkScale, checkSiluMultiply, checkUnary, checkWithRows } from "../check.js";
 import type { Engine } from "../engine.js";
 import type { EngineMemory } from "../memory.js";
 import { normalDistribution } from "./normal.js";
@@ -15,6 +15,7 @@ export function elementwiseOperations(
   | "scale"
   | "addInto"
   | "scaleRows"
+  | "divideRows"
   | "siluMultiply"
   | "exp"
   | "relu"
@@ -66,12 +67,22 @@ export function elementwiseOperations(
     },
 
     scaleRows(a, factors) {
-      const { rows, width } = checkScaleRows(a, factors);
+      const { rows, width } = checkWithRows("scaleRows", a, factors);
       const [source, factor] = [memory.host(a), memory.host(factors)];
       const result = memory.empty(a.shape);
       const out = memory.host(result);
       for (let row = 0; row < rows; row++)
         for (let i = row * width; i < (row + 1) * width; i++) out[i] = source[i] * factor[row];
+      return result;
+    },
+
+    divideRows(a, divisors) {
+      const { rows, width } = checkWithRows("divideRows", a, divisors);
+      const [source, divisor] = [memory.host(a), memory.host(divisors)];
+      const result = memory.empty(a.shape);
+      const out = memory.host(result);
+      for (let row = 0; row < rows; row++)
+        for (let i = row * width; i < (row + 1) * width; i++) out[i] = source[i] / divisor[row];
       return result;
     },
 

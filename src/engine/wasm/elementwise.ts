@@ -8,9 +8,9 @@ import {
   checkGatherRows,
   checkIndexValues,
   checkScale,
-  checkScaleRows,
   checkSiluMultiply,
   checkTranspose,
+  checkWithRows,
 } from "../check.js";
 import type { Engine } from "../engine.js";
 import type { WasmContext } from "./context.js";
@@ -25,6 +25,7 @@ type Operations = Pick<
   | "scale"
   | "addInto"
   | "scaleRows"
+  | "divideRows"
   | "siluMultiply"
   | "transpose"
   | "gatherRows"
@@ -63,10 +64,21 @@ export function elementwiseOperations({ runtime, empty, address, view }: WasmCon
   }
 
   function scaleRows(a: F32, factors: F32): F32 {
-    const { rows, width } = checkScaleRows(a, factors);
+    const { rows, width } = checkWithRows("scaleRows", a, factors);
     const args = [address(a), address(factors), width];
     const target = empty(a.shape);
     runtime.run("scaleRows", width > 0 ? rows : 0, rowGrain(width), [address(target), ...args]);
+    return target;
+  }
+
+  /** On the host: for means of k-means, a few thousand numbers. */
+  function divideRows(a: F32, divisors: F32): F32 {
+    const { rows, width } = checkWithRows("divideRows", a, divisors);
+    const [source, divisor] = [view(a), view(divisors)];
+    const target = empty(a.shape);
+    const out = view(target);
+    for (let row = 0; row < rows; row++)
+      for (let i = row * width; i < (row + 1) * width; i++) out[i] = source[i] / divisor[row];
     return target;
   }
 
@@ -136,6 +148,7 @@ export function elementwiseOperations({ runtime, empty, address, view }: WasmCon
     scale,
     addInto,
     scaleRows,
+    divideRows,
     siluMultiply,
     transpose,
     gatherRows,

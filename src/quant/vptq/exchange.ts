@@ -36,25 +36,24 @@ export async function exchangeCodewords(
   const [codewords, length] = start.centroids.shape;
   if (codewords > MOST_CODEWORDS || codewords < 3) return start;
   return engine.scope(async () => {
-    const factors = await engine.read(weights);
+    const [factors, values] = await Promise.all([engine.read(weights), engine.read(vectors)]);
     let best = start;
     let share = FIRST_SHARE;
+    let measured: Measured | undefined; // of the best
     for (let attempt = 0; attempt < triesFor(codewords) && share * codewords >= LEAST_SHARE; attempt++) {
       await breathe(signal);
-      const next = await engine.scope(async () => {
-        const { indices, distances } = engine.nearestCodeword(vectors, best.centroids, best.indices);
-        const clusters = measureClusters(factors, await engine.read(indices), await engine.read(distances), codewords);
-        const centroids = await engine.read(best.centroids);
-        const moves = chooseMoves(centroids, length, clusters, Math.max(1, Math.floor(share * codewords)));
-        const drawn = engine.upload(drawFrom(moves, clusters, random), [moves.length], "i32");
-        const targets = await engine.read(engine.gatherRows(vectors, drawn));
+      measured ??= await measure(engine, factors, best);
+      const { clusters, merges } = measured;
+      const centroids = measured.centroids.slice();
+      const next = await engine.scope(() => {
+        const moves = chooseMoves(merges, clusters, Math.max(1, Math.floor(share * codewords)));
+        const drawn = drawFrom(moves, clusters, random);
         for (const [i, { from, mate }] of moves.entries()) {
-          const into = targets.subarray(i * length, (i + 1) * length);
           const [a, b] = [clusters.mass[from], clusters.mass[mate]];
           for (let d = 0; d < length; d++) {
             const merged = (a * centroids[from * length + d] + b * centroids[mate * length + d]) / (a + b);
             if (a + b > 0) centroids[mate * length + d] = merged;
-            centroids[from * length + d] = into[d];
+            centroids[from * length + d] = values[drawn[i] * length + d];
           }
         }
         const initial = engine.upload(centroids, [codewords, length], "f32");
@@ -68,12 +67,33 @@ export async function exchangeCodewords(
       });
       const better = next.objective < best.objective;
       const loser = better ? best : next;
-      if (loser !== start) for (const tensor of [loser.centroids, loser.indices]) tensor.dispose();
-      if (better) best = next;
-      else share *= SHRINK;
+      if (loser !== start) for (const tensor of [loser.centroids, loser.indices, loser.distances]) tensor.dispose();
+      if (better) {
+        best = next;
+        measured = undefined;
+      } else share *= SHRINK;
     }
     return best;
   });
+}
+
+/** What an exchange starts from, on the host. */
+interface Measured {
+  centroids: Float32Array;
+  clusters: Clusters;
+  /** All codewords with their cheapest mates, the cheapest first. */
+  merges: Merge[];
+}
+
+async function measure(engine: Engine, factors: Float32Array, best: KMeansResult): Promise<Measured> {
+  const [codewords, length] = best.centroids.shape;
+  const [indices, distances, centroids] = await Promise.all([
+    engine.read(best.indices),
+    engine.read(best.distances),
+    engine.read(best.centroids),
+  ]);
+  const clusters = measureClusters(factors, indices, distances, codewords);
+  return { centroids, clusters, merges: rankMerges(centroids, length, clusters) };
 }
 
 interface Clusters {
@@ -100,48 +120,60 @@ function measureClusters(factors: Float32Array, indices: Int32Array, distances: 
   return clusters;
 }
 
-interface Move {
-  /** The codeword that moves, the one that takes over its vectors, and the cluster that it moves into. */
+interface Merge {
+  /** The codeword that moves, and the one that takes over its vectors. */
   from: number;
   mate: number;
+}
+
+interface Move extends Merge {
+  /** The cluster that it moves into. */
   into: number;
 }
 
-/** The cheapest merges, no codeword in two of them, paired with the costliest of the other clusters. */
-function chooseMoves(centroids: Float32Array, length: number, { mass, cost }: Clusters, most: number): Move[] {
+function rankMerges(centroids: Float32Array, length: number, { mass }: Clusters): Merge[] {
   const count = mass.length;
   const mates = new Int32Array(count);
   const prices = new Float64Array(count).fill(Number.POSITIVE_INFINITY);
-  const offer = (a: number, b: number, price: number) => {
-    if (!(price < prices[a])) return;
-    prices[a] = price;
-    mates[a] = b;
-  };
   // each pair once: either meets its mates in ascending order
   for (let a = 0; a < count; a++)
     for (let b = a + 1; b < count; b++) {
       let squared = 0;
-      for (let d = 0; d < length; d++) {
-        const difference = centroids[a * length + d] - centroids[b * length + d];
+      for (let i = a * length, j = b * length; i < (a + 1) * length; i++, j++) {
+        const difference = centroids[i] - centroids[j];
         squared += difference * difference;
       }
       const together = mass[a] + mass[b];
       const price = together > 0 ? (squared * mass[a] * mass[b]) / together : 0;
-      offer(a, b, price);
-      offer(b, a, price);
+      if (price < prices[a]) {
+        prices[a] = price;
+        mates[a] = b;
+      }
+      if (price < prices[b]) {
+        prices[b] = price;
+        mates[b] = a;
+      }
     }
-  const codewords = Array.from(mass.keys());
+  return Array.from(mass.keys())
+    .sort((a, b) => prices[a] - prices[b])
+    .map((from) => ({ from, mate: mates[from] }));
+}
+
+/** The cheapest merges, no codeword in two of them, paired with the costliest of the other clusters. */
+function chooseMoves(merges: readonly Merge[], { cost }: Clusters, most: number): Move[] {
   const taken = new Set<number>();
-  const merges: Omit<Move, "into">[] = [];
-  for (const from of codewords.toSorted((a, b) => prices[a] - prices[b])) {
-    if (merges.length === most) break;
-    const mate = mates[from];
+  const chosen: Merge[] = [];
+  for (const merge of merges) {
+    if (chosen.length === most) break;
+    const { from, mate } = merge;
     if (taken.has(from) || taken.has(mate)) continue;
     taken.add(from).add(mate);
-    merges.push({ from, mate });
+    chosen.push(merge);
   }
-  const costly = codewords.filter((k) => !taken.has(k) && cost[k] > 0).sort((a, b) => cost[b] - cost[a]);
-  return merges.slice(0, costly.length).map((merge, i) => ({ ...merge, into: costly[i] }));
+  const costly = Array.from(cost.keys())
+    .filter((k) => !taken.has(k) && cost[k] > 0)
+    .sort((a, b) => cost[b] - cost[a]);
+  return chosen.slice(0, costly.length).map((merge, i) => ({ ...merge, into: costly[i] }));
 }
 
 /** One vector of each move's target cluster, drawn in proportion to its cost. */

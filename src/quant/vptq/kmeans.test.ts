@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { NOT_RAISED } from "../../../test/tolerances.js";
+import type { Engine } from "../../engine/engine.js";
 import { createReferenceEngine } from "../../engine/reference/index.js";
 import { createRandom } from "../../random.js";
 import { trainCodebook } from "./codebook.js";
@@ -10,13 +11,13 @@ import { seedCentroids } from "./seeding.js";
 const engine = createReferenceEngine();
 
 /** Vectors [n, v] with weights [n], a few of them 0. */
-function cloud(count: number, length: number, seed: number) {
+function cloud(count: number, length: number, seed: number, own: Engine = engine) {
   const random = createRandom(seed, "cloud");
   const vectors = Float32Array.from({ length: count * length }, () => random.normal() + 3 * random.integer(3));
   const weights = Float32Array.from({ length: count }, (_, i) => (i % 17 === 0 ? 0 : random.next()));
   return {
-    vectors: engine.upload(vectors, [count, length], "f32"),
-    weights: engine.upload(weights, [count], "f32"),
+    vectors: own.upload(vectors, [count, length], "f32"),
+    weights: own.upload(weights, [count], "f32"),
   };
 }
 
@@ -93,6 +94,31 @@ describe("kmeans", () => {
       expect(await run(guess)).toEqual(await run(undefined));
       expect(guess.disposed).toBe(false);
     });
+  });
+
+  it.each([0, 1, 2])("finds the same on a machine that is given work ahead (seed %d)", async (seed) => {
+    const ahead = Object.assign(createReferenceEngine(), { runsAhead: true });
+    const run = async (own: Engine) => {
+      const { vectors, weights } = cloud(300, 3, seed, own);
+      const start = new Float32Array(24 * 3);
+      start.fill(1e3, 36); // empty clusters at first
+      const initial = seed < 2 ? own.upload(start, [24, 3], "f32") : undefined;
+      const random = createRandom(seed);
+      const before = own.liveBytes();
+      const found = await kmeans(own, vectors, weights, 24, {
+        iterations: 40,
+        tolerance: 0.01 * seed,
+        initial,
+        random,
+      });
+      const { centroids, indices, distances, ...numbers } = found;
+      const tensors = [await own.read(centroids), await own.read(indices), await own.read(distances)];
+      for (const tensor of [centroids, indices, distances]) tensor.dispose();
+      expect(own.liveBytes()).toBe(before);
+      return { tensors, numbers };
+    };
+    expect(await run(ahead)).toEqual(await run(engine));
+    await ahead.close();
   });
 
   it("refuses more codewords than vectors", async () => {

@@ -18,11 +18,19 @@ export interface KMeansOptions {
   signal?: AbortSignal;
 }
 
+/**
+ * Pairs of vectors and codewords up to which the next assignment is enqueued before it is known whether there is one: a card has
+ * searched them in the time of the wait. Larger searches are too dear to be made for nothing.
+ */
+const MOST_AHEAD = 2 ** 26;
+
 export interface KMeansResult {
   /** [C, v]. */
   centroids: F32;
   /** Nearest centroid of each vector, [n]. */
   indices: I32;
+  /** Squared distance to it, [n]. */
+  distances: F32;
   /** sum of weight times squared distance to the nearest centroid. */
   objective: number;
   /** Assignments that were made. */
@@ -48,36 +56,55 @@ export async function kmeans(
   if (codewords > count)
     throw usageError(`kmeans: expected no more codewords than vectors (${count}), got ${codewords}`);
   const tolerance = options.tolerance ?? 3e-5;
+  const early = engine.runsAhead && count * codewords <= MOST_AHEAD;
   return engine.scope(async () => {
     let centroids = options.initial
       ? engine.copy(options.initial)
       : await seedCentroids(engine, vectors, weights, codewords, options.random, options.signal);
-    let previous = options.guess;
+    let nearest = engine.nearestCodeword(vectors, centroids, options.guess);
     let last = Number.POSITIVE_INFINITY;
     let repaired = 0;
     for (let iteration = 1; ; iteration++) {
       await breathe(options.signal);
-      const nearest = engine.nearestCodeword(vectors, centroids, previous);
-      const { indices } = nearest;
-      if (previous !== options.guess) previous?.dispose();
-      const objective = await engine.dot(weights, nearest.distances);
-      const settled = last - objective <= tolerance * objective;
-      if (settled || iteration >= options.iterations)
-        return { centroids, indices, objective, iterations: iteration, repaired };
-      const next: { centroids: F32; moves?: number } = await engine.scope(async () => {
-        const { sums, totals } = engine.segmentSum(vectors, weights, indices, codewords);
-        const empty = emptyClusters(await engine.read(totals));
-        if (empty.length === 0) return { centroids: engine.transpose(engine.divide(engine.transpose(sums), totals)) };
-        return repair(engine, vectors, weights, nearest.distances, centroids, sums, totals, empty);
-      });
-      repaired += next.moves ?? 0;
-      last = next.moves ? Number.POSITIVE_INFINITY : objective;
-      nearest.distances.dispose();
-      centroids.dispose();
-      centroids = next.centroids;
-      previous = indices;
+      const { indices, distances } = nearest;
+      const final = iteration >= options.iterations;
+      const ahead = early && !final ? meansOf(engine, vectors, weights, indices, codewords) : undefined;
+      const waiting = Promise.all([engine.dot(weights, distances), ahead && engine.read(ahead.totals)]);
+      waiting.catch(() => {}); // it is awaited below, unless a call before fails
+      // for the card to work on while we wait; of no use when this iteration is the last, or when a cluster is empty
+      const guessed = ahead && engine.nearestCodeword(vectors, ahead.centroids, indices);
+      const [objective, totals] = await waiting;
+      if (last - objective <= tolerance * objective || final)
+        return { centroids, indices, distances, objective, iterations: iteration, repaired };
+      const means = ahead ?? meansOf(engine, vectors, weights, indices, codewords);
+      const empty = emptyClusters(totals ?? (await engine.read(means.totals)));
+      last = objective;
+      let next = means.centroids;
+      if (empty.length > 0) {
+        const mended = await repair(engine, vectors, weights, distances, centroids, means, empty);
+        next = mended.centroids;
+        repaired += mended.moves;
+        if (mended.moves > 0) last = Number.POSITIVE_INFINITY;
+        for (const tensor of [means.centroids, guessed?.indices, guessed?.distances]) tensor?.dispose();
+      }
+      for (const tensor of [centroids, distances, means.sums, means.totals]) tensor.dispose();
+      centroids = next;
+      nearest = guessed && empty.length === 0 ? guessed : engine.nearestCodeword(vectors, centroids, indices);
+      indices.dispose();
     }
   });
+}
+
+interface Means {
+  /** sums / totals, [C, v]; what is empty has none. */
+  centroids: F32;
+  sums: F32;
+  totals: F32;
+}
+
+function meansOf(engine: Engine, vectors: F32, weights: F32, indices: I32, codewords: number): Means {
+  const { sums, totals } = engine.segmentSum(vectors, weights, indices, codewords);
+  return { centroids: engine.divideRows(sums, totals), sums, totals };
 }
 
 const emptyClusters = (totals: Float32Array): number[] => {
@@ -87,33 +114,33 @@ const emptyClusters = (totals: Float32Array): number[] => {
 };
 
 /** The means where some clusters are empty: these move onto vectors, or keep their centroids when none is served badly. */
-async function repair(
+function repair(
   engine: Engine,
   vectors: F32,
   weights: F32,
   distances: F32,
   centroids: F32,
-  sums: F32,
-  totals: F32,
+  { sums, totals }: Means,
   empty: readonly number[],
 ): Promise<{ centroids: F32; moves: number }> {
   const [codewords, length] = centroids.shape;
-  const [sum, total, values] = [await engine.read(sums), await engine.read(totals), await engine.read(centroids)];
-  for (let codeword = 0; codeword < codewords; codeword++) {
-    if (!(total[codeword] > 0)) continue;
-    for (let d = codeword * length; d < (codeword + 1) * length; d++) values[d] = sum[d] / total[codeword];
-  }
-  const moves = await worstServed(engine, weights, distances, empty.length);
-  const chosen = engine.upload(Int32Array.from(moves), [moves.length], "i32");
-  const rows = await engine.read(engine.gatherRows(vectors, chosen));
-  for (let i = 0; i < moves.length; i++) values.set(rows.subarray(i * length, (i + 1) * length), empty[i] * length);
-  return { centroids: engine.upload(values, [codewords, length], "f32"), moves: moves.length };
+  return engine.scope(async () => {
+    const [sum, total, values] = await Promise.all([engine.read(sums), engine.read(totals), engine.read(centroids)]);
+    for (let codeword = 0; codeword < codewords; codeword++) {
+      if (!(total[codeword] > 0)) continue;
+      for (let d = codeword * length; d < (codeword + 1) * length; d++) values[d] = sum[d] / total[codeword];
+    }
+    const moves = await worstServed(engine, weights, distances, empty.length);
+    const chosen = engine.upload(Int32Array.from(moves), [moves.length], "i32");
+    const rows = await engine.read(engine.gatherRows(vectors, chosen));
+    for (let i = 0; i < moves.length; i++) values.set(rows.subarray(i * length, (i + 1) * length), empty[i] * length);
+    return { centroids: engine.upload(values, [codewords, length], "f32"), moves: moves.length };
+  });
 }
 
 /** The vectors with the largest weight times squared distance, at most `count`, none of them at distance 0. */
 async function worstServed(engine: Engine, weights: F32, distances: F32, count: number): Promise<number[]> {
-  const cost = await engine.read(distances);
-  const factors = await engine.read(weights);
+  const [cost, factors] = await Promise.all([engine.read(distances), engine.read(weights)]);
   const served: number[] = [];
   for (let i = 0; i < cost.length; i++) {
     cost[i] *= factors[i];

@@ -28,18 +28,17 @@ export async function seedCentroids(
     const wanted = Math.max(16384, Math.min(most, codewords * VECTORS_PER_SEED));
     const subset = await randomSubset(engine, allVectors, allWeights, wanted, random);
     const { vectors } = subset;
-    const weights = await engine.read(subset.weights);
     const [count, length] = vectors.shape;
-    const values = await engine.read(vectors);
+    const [weights, values] = await Promise.all([engine.read(subset.weights), engine.read(vectors)]);
     const seeds = new Float32Array(codewords * length);
-    const distance = new Float64Array(count).fill(1);
-    const odds = new Float64Array(count);
+    const distance = new Float64Array(count).fill(Number.POSITIVE_INFINITY);
+    const odds = Float64Array.from(weights);
+    const cumulative = new Float64Array(count);
     let made = 0;
     while (made < codewords) {
       await breathe(signal);
       const batch = Math.min(codewords - made, Math.max(1, Math.floor(made * GROWTH)));
-      for (let i = 0; i < count; i++) odds[i] = weights[i] * distance[i];
-      const drawn = draw(odds, batch, random);
+      const drawn = draw(odds, cumulative, batch, random);
       // nothing is left to serve: fewer distinct vectors than codewords
       if (drawn.length === 0) break;
       for (const [i, vector] of drawn.entries())
@@ -50,17 +49,26 @@ export async function seedCentroids(
         const book = engine.upload(seeds.slice(first * length, made * length), [made - first, length], "f32");
         return engine.read(engine.nearestCodeword(vectors, book).distances);
       });
-      for (let i = 0; i < count; i++)
-        distance[i] = first === 0 ? Math.max(0, latest[i]) : Math.min(distance[i], Math.max(0, latest[i]));
+      approach(distance, latest, weights, odds);
     }
     return engine.upload(seeds, [codewords, length], "f32");
   });
 }
 
-/** Up to `count` different indices, each drawn in proportion to the odds of those not drawn yet; in the order drawn. */
-function draw(odds: Float64Array, count: number, random: Random): number[] {
+/** Distances to the nearest seed with the latest among them, and the odds that follow: weight times distance. */
+function approach(distance: Float64Array, latest: Float32Array, weights: Float32Array, odds: Float64Array): void {
+  for (let i = 0; i < distance.length; i++) {
+    if (latest[i] < distance[i]) distance[i] = latest[i];
+    odds[i] = weights[i] * distance[i];
+  }
+}
+
+/**
+ * Up to `count` different indices, each drawn in proportion to the odds of those not drawn yet, in the order drawn. The odds of
+ * what is drawn become 0; `cumulative` is scratch of their size.
+ */
+function draw(odds: Float64Array, cumulative: Float64Array, count: number, random: Random): number[] {
   const drawn: number[] = [];
-  const cumulative = new Float64Array(odds.length);
   while (drawn.length < count) {
     let total = 0;
     for (let i = 0; i < odds.length; i++) {

@@ -18,13 +18,11 @@ export async function randomSubset(
   for (let i = 0, taken = 0; taken < wanted; i++) if (random.next() * (count - i) < wanted - taken) chosen[taken++] = i;
   return engine.scope(async () => {
     const factors = await engine.read(weights);
+    const chosenFactors = new Float32Array(wanted);
+    for (let i = 0; i < wanted; i++) chosenFactors[i] = factors[chosen[i]];
     return {
       vectors: engine.gatherRows(vectors, engine.upload(chosen, [wanted], "i32")),
-      weights: engine.upload(
-        Float32Array.from(chosen, (i) => factors[i]),
-        [wanted],
-        "f32",
-      ),
+      weights: engine.upload(chosenFactors, [wanted], "f32"),
     };
   });
 }

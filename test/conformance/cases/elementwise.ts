@@ -72,6 +72,13 @@ const scaleRows: Case[] = SHAPES.filter((shape) => shape.length > 0).map((shape)
   run: (engine, [a, factors]) => engine.scaleRows(a as F32, factors as F32),
 }));
 
+const divideRows: Case[] = SHAPES.filter((shape) => shape.length > 0).map((shape) => ({
+  operation: "divideRows",
+  label: `[${shape}]`,
+  inputs: [normal(shape), normal([shape[0]], "divisors")],
+  run: (engine, [a, divisors]) => engine.divideRows(a as F32, divisors as F32),
+}));
+
 const GATES = [0, -0, 1e-8, -1e-8, 0.5, -0.5, 10, -10, 40, -40, 87, -87, 89, -89, 104, -104, 1e4, -1e4, 3e38, -3e38];
 const siluMultiply: Case[] = [
   ...SHAPES.map((shape): [string, Input, Input] => [`[${shape}]`, normal(shape, "gate", 3), normal(shape, "up")]),
@@ -197,6 +204,7 @@ export const elementwiseCases: Case[] = [
   ...scale,
   ...addInto,
   ...scaleRows,
+  ...divideRows,
   ...siluMultiply,
   ...transpose,
   ...gatherRows,

@@ -131,19 +131,30 @@ extern "C" __global__ void segmentReduce(const float* partial, float* sums, floa
 
 //# segmentScan
 // A segment a group, which looks through all indices: each thread adds its vectors of the segment in order, then the threads' sums
-// are added in theirs. For few segments.
+// are added in theirs. For few segments. A thread asks for several indices before it looks at the first: they are far away.
 extern "C" __global__ void segmentScan(const float* vectors, const float* weights, const int* indices, float* sums, float* totals,
                                        int* fault, unsigned size, unsigned segments, int check) {
   unsigned segment = blockIdx.x;
+  constexpr unsigned AHEAD = 8;
   double sum[LENGTH] = {}, total = 0.0;
-  for (unsigned i = threadIdx.x; i < size; i += THREADS) {
-    int index = indices[i];
-    if (segment == 0 && (index < 0 || index >= (int)segments)) noteFault(fault, check, index, (int)i);
-    if (index != (int)segment) continue;
-    double weight = weights[i];
-    total += weight;
+  for (unsigned begin = threadIdx.x; begin < size; begin += AHEAD * THREADS) {
+    int index[AHEAD];
 #pragma unroll
-    for (unsigned k = 0; k < LENGTH; k++) sum[k] += weight * (double)vectors[(size_t)i * LENGTH + k];
+    for (unsigned j = 0; j < AHEAD; j++) index[j] = indices[min(begin + j * THREADS, size - 1)];
+    unsigned hits = 0;
+#pragma unroll
+    for (unsigned j = 0; j < AHEAD; j++)
+      hits |= (begin + j * THREADS < size && index[j] == (int)segment ? 1u : 0u) << j;
+    if (segment == 0)
+      for (unsigned j = 0; j < AHEAD; j++)
+        if (index[j] < 0 || index[j] >= (int)segments) noteFault(fault, check, index[j], (int)min(begin + j * THREADS, size - 1));
+    for (; hits != 0; hits &= hits - 1) {
+      unsigned i = begin + (__ffs(hits) - 1) * THREADS;
+      double weight = weights[i];
+      total += weight;
+#pragma unroll
+      for (unsigned k = 0; k < LENGTH; k++) sum[k] += weight * (double)vectors[(size_t)i * LENGTH + k];
+    }
   }
   total = groupSum(total);
   if (threadIdx.x == 0) totals[segment] = (float)total;

@@ -4,9 +4,9 @@ import {
   checkElementwise,
   checkSameShapes,
   checkScale,
-  checkScaleRows,
   checkSiluMultiply,
   checkUnary,
+  checkWithRows,
 } from "../../check.js";
 import type { Engine } from "../../engine.js";
 import { declareKernel, type KernelDeclaration } from "../device.js";
@@ -21,6 +21,7 @@ type Operations = Pick<
   | "scale"
   | "addInto"
   | "scaleRows"
+  | "divideRows"
   | "siluMultiply"
   | "exp"
   | "relu"
@@ -69,6 +70,11 @@ const SCALE_ROWS = declareKernel("elementwise", "scaleRows", {
   writes: { y: "f32" },
   numbers: { size: "u32", width: "u32" },
 });
+const DIVIDE_ROWS = declareKernel("rows", "divideRows", {
+  reads: { a: "f32", divisors: "f32" },
+  writes: { y: "f32" },
+  numbers: { size: "u32", width: "u32" },
+});
 const SILU_MULTIPLY = declareKernel("elementwise", "siluMultiply", {
   reads: { gate: "f32", up: "f32" },
   writes: { y: "f32" },
@@ -90,6 +96,12 @@ export function elementwiseOperations(memory: DeviceMemory): Operations {
     checkElementwise(name, a, b);
     const y = memory.empty(a.shape);
     memory.run(kernel, { groups: elementGroups(a.size), tensors: [a, b, y], numbers: [a.size, b.size] });
+    return y;
+  };
+  const withRows = (name: string, kernel: KernelDeclaration) => (a: F32, ofRows: F32) => {
+    const { width } = checkWithRows(name, a, ofRows);
+    const y = memory.empty(a.shape);
+    memory.run(kernel, { groups: elementGroups(a.size), tensors: [a, ofRows, y], numbers: [a.size, width] });
     return y;
   };
   const unary = (name: string, kernel: KernelDeclaration) => (a: F32) => {
@@ -128,12 +140,8 @@ export function elementwiseOperations(memory: DeviceMemory): Operations {
       memory.run(ADD_INTO, { groups: elementGroups(a.size), tensors: [a, target], numbers: [a.size, factor] });
     },
 
-    scaleRows(a, factors) {
-      const { width } = checkScaleRows(a, factors);
-      const y = memory.empty(a.shape);
-      memory.run(SCALE_ROWS, { groups: elementGroups(a.size), tensors: [a, factors, y], numbers: [a.size, width] });
-      return y;
-    },
+    scaleRows: withRows("scaleRows", SCALE_ROWS),
+    divideRows: withRows("divideRows", DIVIDE_ROWS),
 
     siluMultiply(gate, up) {
       checkSiluMultiply(gate, up);
