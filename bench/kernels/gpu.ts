@@ -1,5 +1,5 @@
 // The hot kernels on a card: time of each version beside the physical limit, a library's time, and a check. bench/kernels/README.md.
-// node scripts/bench.mjs bench/kernels/gpu.ts [--engine cuda|webgpu] [--kernel name,name] [--size 7b,wiki-40m,tiny] [--json]
+// node scripts/bench.mjs bench/kernels/gpu.ts [--engine cuda|webgpu] [--kernel name,name] [--size 7b,wiki-40m,8192,tiny] [--json]
 //   [--no-torch]
 // node scripts/bench.mjs bench/kernels/gpu.ts --compile: the laboratory's own versions by NVRTC, without a card
 // PYTHON names an interpreter with torch, default python3; without it the column of torch is empty.
@@ -19,6 +19,7 @@ import { addVersions, compileVersions } from "./gpu/versions.js";
 const SIZES: Readonly<Record<string, Extents>> = {
   "7b": size("7b", 2048, 4096, 11008, 32, 32, 8, 65536), // LLaMA-2-7B
   "wiki-40m": size("wiki-40m", 1024, 512, 1408, 8, 4, 4, 256),
+  "8192": size("8192", 8192, 8192, 8192, 64, 64, 8, 65536), // products only
   tiny: size("tiny", 40, 64, 96, 4, 2, 4, 24), // for adapters in software
 };
 const KERNELS: Readonly<Record<Precision, Readonly<Record<string, MakeCase>>>> = {

@@ -62,8 +62,17 @@ const random = createRandom(0, "training");
 const numbers = Float32Array.from({ length: 2 ** 20 + 7 }, () => random.normal());
 let drawn = 0;
 /** Normal numbers; after a million of them they come again, out of step with the rows of a matrix. */
-const normal = (size: number, spread: number) =>
-  Float32Array.from({ length: size }, () => spread * numbers[drawn++ % numbers.length]);
+function normal(size: number, spread: number): Float32Array {
+  const scaled = numbers.map((x) => spread * x);
+  const result = new Float32Array(size);
+  for (let at = 0; at < size; ) {
+    const part = scaled.subarray(drawn, drawn + size - at);
+    result.set(part, at);
+    at += part.length;
+    drawn = (drawn + part.length) % numbers.length;
+  }
+  return result;
+}
 
 /** A block with random weights, and all linears on one grid; in the current scope. */
 function randomBlock(engine: Engine, grid: GridScheme): TrainingBlock {

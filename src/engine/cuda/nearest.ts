@@ -37,8 +37,8 @@ const LISTED = declareKernel("tensorsearch", "nearestListed", {
 /** Pairs from which on the tensor cores pay. */
 const LEAST_PAIRS = 2 ** 27;
 /** Codewords that a warp goes through between two comparisons of runs. */
-const RUN_CODEWORDS = 64;
-/** Beyond it the operands of 512 codewords exceed the shared memory. */
+const RUN_CODEWORDS = 128;
+/** What the registers of `nearestTensor` were laid out for. */
 const MOST_LENGTH = 12;
 const THREADS = 256;
 
@@ -64,15 +64,15 @@ export const tensorNearestOperations = (memory: DeviceMemory): Pick<Engine, "nea
             constants,
           });
         const tiles = (Math.ceil(codewords / RUN_CODEWORDS) * RUN_CODEWORDS) / 8;
-        const slots = Math.ceil((3 * vectorLength + 3) / 8);
-        const fragments = memory.empty([tiles * slots * 32], "u32");
+        const words = Math.ceil((2 * vectorLength) / 8);
+        const fragments = memory.empty([tiles * (32 * words + 8)], "u32");
         memory.run(FRAGMENTS, {
           groups: Math.ceil(tiles / (THREADS / 32)),
           tensors: [codebook, largest, fragments],
           numbers: [codewords, tiles],
           constants,
         });
-        const vectorsOfGroup = slots > 4 ? 384 : 512;
+        const vectorsOfGroup = words > 2 ? 512 : 768;
         const list = memory.empty([count], "i32");
         const listed = memory.create([1], "u32");
         memory.run(NEAREST, {

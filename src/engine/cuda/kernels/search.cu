@@ -8,8 +8,10 @@
 // long vectors do not fit the registers, and unrolled they would take seconds to compile
 #if SLAB <= 64
 #define UNROLL _Pragma("unroll")
+#define AHEAD 4
 #else
 #define UNROLL _Pragma("unroll 1")
+#define AHEAD 1
 #endif
 
 /** Codewords found for the group's vectors. */
@@ -41,6 +43,12 @@ UNROLL
   return sum;
 }
 
+/** Codeword c; zeros behind the last. */
+__device__ inline void loadCodeword(float* to, const float* book, unsigned count, unsigned c) {
+UNROLL
+  for (unsigned k = 0; k < LENGTH; k++) to[k] = c < count ? book[(size_t)k * count + c] : 0.0f;
+}
+
 /** The nearest of a thread's own codewords to each vector, by (distance, index). */
 struct Own {
   unsigned distance[VECTORS];  // bits
@@ -57,17 +65,34 @@ UNROLL
     own.distance[m] = INFINITE;
     own.index[m] = ~0u;
   }
-#pragma unroll 2
-  for (unsigned c = threadIdx.x; c < count; c += THREADS) {
-    float codeword[LENGTH];
+  // codewords come from far: AHEAD of them are on their way while as many are compared
+  float next[AHEAD][LENGTH];
+  if (AHEAD > 1) {
 UNROLL
-    for (unsigned k = 0; k < LENGTH; k++) codeword[k] = book[(size_t)k * count + c];
+    for (unsigned a = 0; a < AHEAD; a++) loadCodeword(next[a], book, count, threadIdx.x + a * THREADS);
+  }
+#pragma unroll 1
+  for (unsigned first = threadIdx.x; first < count; first += AHEAD * THREADS) {
+    float codewords[AHEAD][LENGTH];
+    if (AHEAD == 1) loadCodeword(codewords[0], book, count, first);
+    else {
 UNROLL
-    for (unsigned m = 0; m < VECTORS; m++) {
-      unsigned distance = __float_as_uint(squaredDistance(vector + m * LENGTH, codeword, 1));
-      if (distance >= own.distance[m]) continue;
-      own.distance[m] = distance;
-      own.index[m] = c;
+      for (unsigned a = 0; a < AHEAD; a++) {
+UNROLL
+        for (unsigned k = 0; k < LENGTH; k++) codewords[a][k] = next[a][k];
+        loadCodeword(next[a], book, count, first + (AHEAD + a) * THREADS);
+      }
+    }
+UNROLL
+    for (unsigned a = 0; a < AHEAD; a++) {
+      unsigned c = first + a * THREADS;
+UNROLL
+      for (unsigned m = 0; m < VECTORS; m++) {
+        unsigned distance = __float_as_uint(squaredDistance(vector + m * LENGTH, codewords[a], 1));
+        if (distance >= own.distance[m] || c >= count) continue;
+        own.distance[m] = distance;
+        own.index[m] = c;
+      }
     }
   }
 }
@@ -163,6 +188,7 @@ UNROLL
         later += (size_t)LENGTH * before;
         before = books[stage];
         unsigned nearest = INFINITE, where = ~0u;
+#pragma unroll 4
         for (unsigned c = lane; c < before; c += 32) {
           unsigned own = __float_as_uint(squaredDistance(rest, later + c, before));
           if (own >= nearest) continue;
@@ -182,6 +208,7 @@ UNROLL
           for (unsigned stage = 0; stage < STAGES; stage++) choice.chosen[stage][m] = trial[stage];
       }
       unsigned next = INFINITE, where = ~0u;
+#pragma unroll 4
       for (unsigned c = index % THREADS + THREADS * lane; c < count; c += THREADS * 32) {
         unsigned own = __float_as_uint(squaredDistance(vector, book + c, count));
         bool behind = own > distance || (own == distance && c > index);

@@ -1,0 +1,84 @@
+// How long a model of LLaMA-2-7B's size takes: two of its blocks with random weights are quantized, and from the end of the first to
+// the end of the second passes what a block costs: reading, statistics or training, quantization, writing. 32 times that, and what
+// the process takes beside its blocks.
+//
+//   node bench/speed/seven.mjs [--method vptq,omniquant] [--engine cuda] [--device 0] [--layers 2] [--samples 128] [--window 2048]
+//     [--options="--vector-length 8 ..."]
+import { spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { writeSyntheticModel } from "../synthetic-model.mjs";
+
+const { values: args } = parseArgs({
+  options: {
+    method: { type: "string", default: "vptq,omniquant" },
+    engine: { type: "string", default: "cuda" },
+    device: { type: "string" },
+    layers: { type: "string", default: "2" },
+    samples: { type: "string", default: "128" },
+    window: { type: "string", default: "2048" },
+    hidden: { type: "string", default: "4096" },
+    mlp: { type: "string", default: "11008" },
+    heads: { type: "string", default: "32" },
+    options: { type: "string" },
+  },
+});
+const BLOCKS = 32;
+const OPTIONS = {
+  vptq: "--vector-length 8 --codebook 65536 --residual 256 --refine 0 --propagate full --asymmetric 0",
+  omniquant: "--bits 4 --group channel --activations 4 --precision f16",
+};
+const [layers, window, samples] = [args.layers, args.window, args.samples].map(Number);
+const [hidden, mlp, heads] = [args.hidden, args.mlp, args.heads].map(Number);
+const scratch = mkdtempSync(join(tmpdir(), "bitwright-seven-"));
+try {
+  const model = join(scratch, "model");
+  writeSyntheticModel(model, { layers, hidden, mlp, heads, keyValueHeads: heads, positions: window });
+  // only its length matters: about three letters a token
+  const text = readFileSync("data/c4-slice.txt", "utf8");
+  const calibration = join(scratch, "text.txt");
+  writeFileSync(calibration, text.repeat(Math.ceil((8 * samples * window) / text.length)));
+  for (const method of args.method.split(",")) {
+    const options = (args.options ?? OPTIONS[method]).split(" ");
+    const source = ["--calibration", calibration, "--samples", args.samples, "--window", args.window];
+    const on = ["--engine", args.engine, ...(args.device ? ["--device", args.device] : [])];
+    const command = ["quantize", model, "-o", join(scratch, method), "--method", method, ...options, ...source, ...on];
+    const { whole, ends } = await run(command);
+    const block = (ends.at(-1) - ends.at(-2)) / 1000;
+    const minutes = (BLOCKS * block + whole / 1000 - layers * block) / 60;
+    console.log(
+      `${method} ${options.join(" ")}: a block ${block.toFixed(1)} s, the process with ${layers} blocks ` +
+        `${(whole / 1000).toFixed(1)} s; with ${BLOCKS}: ${minutes.toFixed(1)} min`,
+    );
+    rmSync(join(scratch, method), { recursive: true, force: true });
+  }
+} finally {
+  rmSync(scratch, { recursive: true, force: true });
+}
+
+/** Milliseconds of the process, and when the last linear of each block was told. */
+function run(command) {
+  return new Promise((resolve, reject) => {
+    const start = performance.now();
+    const child = spawn(process.execPath, ["dist/node/cli/main.js", ...command], { stdio: ["ignore", "pipe", "pipe"] });
+    const ends = [];
+    let told = "";
+    const read = (chunk) => {
+      const lines = (told + chunk).split("\n");
+      told = lines.pop();
+      for (const line of lines) {
+        const done = /^\s*(\d+)\.mlp\.down_proj/.exec(line);
+        if (done) ends[Number(done[1])] = performance.now();
+        if (!/^\s/.test(line)) console.log(line);
+      }
+    };
+    child.stdout.on("data", read);
+    child.stderr.on("data", read);
+    child.on("error", reject);
+    child.on("close", (code) =>
+      code === 0 ? resolve({ whole: performance.now() - start, ends }) : reject(new Error(`exit code ${code}: ${told}`)),
+    );
+  });
+}
