@@ -1,7 +1,7 @@
 // OmniQuant on a block of random weights: a step of the first training (forward, loss, backward), ours beside torch; then the most
 // memory that all of a block's training takes, as the defaults have it: both trainings, everything counted.
 // node scripts/bench.mjs bench/speed/training.ts [--threads 2] [--steps 10] [--shape wiki-40m|7b] [--engines blas,wasm]
-//   [--precision f32]
+//   [--precision f32] [--settings w3,w4a4] [--parts steps,memory]
 // wiki-40m: 1 x 1024 tokens; 7b: LLaMA-2-7B's block, 1 x 2048 tokens, for `--engines cuda --precision f16`.
 // PYTHON names an interpreter with torch, default python3; without torch ours stand alone. For cuda torch runs on the card, eager,
 // under autocast to f16.
@@ -33,11 +33,14 @@ const { values: args } = parseArgs({
     shape: { type: "string", default: "wiki-40m" },
     engines: { type: "string", default: "blas,wasm" },
     precision: { type: "string", default: "f32" },
+    settings: { type: "string", default: "w3,w4a4" },
+    parts: { type: "string", default: "steps,memory" },
   },
 });
 const [threads, steps] = [Number(args.threads), Number(args.steps)];
 const engines = args.engines.split(",") as EngineChoice[];
 const precision = args.precision as Precision;
+const [asked, parts] = [new Set(args.settings.split(",")), new Set(args.parts.split(","))];
 const WARM_UP = 3;
 const SHAPES = {
   "wiki-40m": { hidden: 512, heads: 8, keyValueHeads: 4, mlp: 1408, tokens: 1024 },
@@ -206,10 +209,11 @@ for (const name of engines) {
   const { engine } = await createEngine(name, { threads, precision });
   console.log(engine.description);
   const settings = [
-    ["W3 g128, clipping", W3, undefined, peer?.w3g128],
-    ["W4A4, clipping and transformation", W4, { input: 4, query: 4, key: 4, value: 4 }, peer?.w4a4],
+    ["w3", "W3 g128, clipping", W3, undefined, peer?.w3g128],
+    ["w4a4", "W4A4, clipping and transformation", W4, { input: 4, query: 4, key: 4, value: 4 }, peer?.w4a4],
   ] as const;
-  for (const [title, grid, activations, theirs] of settings) {
+  for (const [word, title, grid, activations, theirs] of parts.has("steps") ? settings : []) {
+    if (!asked.has(word)) continue;
     const { milliseconds, peakBytes } = await timeStep(engine, grid, activations);
     const ratio = theirs === undefined ? "" : `, ${(milliseconds / theirs).toFixed(2)} of torch's time`;
     console.log(
@@ -217,10 +221,11 @@ for (const name of engines) {
     );
   }
   const wholes = [
-    ["W3 g128", W3, 16],
-    ["W4A4", W4, 4],
+    ["w3", "W3 g128", W3, 16],
+    ["w4a4", "W4A4", W4, 4],
   ] as const;
-  for (const [title, grid, activations] of wholes) {
+  for (const [word, title, grid, activations] of parts.has("memory") ? wholes : []) {
+    if (!asked.has(word)) continue;
     const { clip, tune } = await peaks(engine, grid, activations);
     console.log(
       `${name}: ${title}, all of a block's training: clipping and transformation ${copies(clip)}; ` +
