@@ -41,6 +41,8 @@ const RUN_CODEWORDS = 128;
 /** What the registers of `nearestTensor` were laid out for. */
 const MOST_LENGTH = 12;
 const THREADS = 256;
+/** Vectors that a group of `nearestTensor` holds. */
+const VECTORS_OF_GROUP = 512;
 
 /** The search for many vectors in a large codebook by the tensor cores; otherwise what all devices do. */
 export const tensorNearestOperations = (memory: DeviceMemory): Pick<Engine, "nearestCodeword"> => {
@@ -72,11 +74,10 @@ export const tensorNearestOperations = (memory: DeviceMemory): Pick<Engine, "nea
           numbers: [codewords, tiles],
           constants,
         });
-        const vectorsOfGroup = words > 2 ? 512 : 768;
         const list = memory.empty([count], "i32");
         const listed = memory.create([1], "u32");
         memory.run(NEAREST, {
-          groups: Math.ceil(count / vectorsOfGroup),
+          groups: Math.ceil(count / VECTORS_OF_GROUP),
           tensors: [vectors, codebook, largest, fragments, indices, distances, list, listed],
           numbers: [count, codewords, tiles],
           constants,

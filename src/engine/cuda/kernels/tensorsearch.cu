@@ -9,13 +9,10 @@
 #define WORDS (2 * WIDE + NARROW) // of a lane, for 8 codewords
 #define TILE_WORDS (32 * WORDS + 8) // of all lanes, and -|c|^2 / 2 of each codeword
 
-/** Beyond it, or with NaN or infinity, numbers are not scaled, and nothing found here counts. */
-#define MOST_EXPONENT 100
-
 /** The power of two that brings the largest element to 32 .. 64, so that all are finite in f16; 1 where there is none. */
 __device__ inline float scaleOf(unsigned largestBits) {
   int exponent = (int)(largestBits >> 23) - 127;
-  if (largestBits == 0 || exponent > MOST_EXPONENT) return 1.0f;
+  if (largestBits == 0 || exponent > 100) return 1.0f;
   return __uint_as_float((unsigned)(127 + min(120, 5 - exponent)) << 23);
 }
 
@@ -109,13 +106,13 @@ extern "C" __global__ void codebookFragments(const float* codebook, const unsign
 
 //# nearestTensor
 // A warp holds HELD * 16 vectors as operands and goes through the codebook 8 codewords at a time, RUN times for a run: of the 2 RUN
-// codewords of a run that a lane sees only the greatest score counts. (Comparisons are what there is most of: those of three whole
-// numbers in one instruction are fewer, but Hopper takes some ten cycles for each.) Scores below 0 count as 0, which is a vector's
-// score of a zero codeword; a vector whose best is not above 0 fails the test. The best run of a vector is searched again in the
-// steps of the contract, which gives codeword w and its distance. Vectors for which that may be another one are listed.
+// codewords of a run that a lane sees only the greatest score counts. Scores are compared as whole numbers, three in one instruction
+// (Hopper): positive numbers are in order by their bits, and those below 0 count as 0, which is a vector's score of a zero codeword;
+// a vector whose best is not above 0 fails the test. The best run of a vector is searched again in the steps of the contract, and
+// the second best where it may matter, which gives codeword w and its distance. Vectors for which that may be another are listed.
 //
-// No codeword c of another run is as near as w when the second best run's score is below the best, that of a codeword t in the run of
-// w, by more than
+// No codeword c of other runs is as near as w when their best score is below the best of all, that of a codeword t in one of the runs
+// that were searched, by more than
 //   bound = 2 |e| (sqrt d(w) + |e|) + BOUND (|x|^2 + d(w)) + 2^-19 (|x| + sqrt d(w)) / scale + 2^-40 / scale^2.
 // The first term is what e adds, e.(t - c): |t - c| is at most sqrt d(t) + sqrt d(c). If c is as near as w, sqrt d(c) is at most
 // sqrt d(w). The score of t without e is at least that of w, so d(t) - d(w) is at most 2 |e| |t - w|, and |t - w| at most sqrt d(t) +
@@ -129,7 +126,7 @@ extern "C" __global__ void codebookFragments(const float* codebook, const unsign
 #define BOUND ((4 * (2 * (17 * WIDE + 9 * NARROW) + LENGTH / 2 + 16)) * 0x1p-24f)
 #define RUN 16
 #define TILES (WORDS > 2 ? 32 : 64) // of 8 codewords, in shared memory, while as many come
-#define HELD (WORDS > 2 ? 4 : 6)    // tiles of 16 vectors that a warp holds: what the registers take
+#define HELD 4 // tiles of 16 vectors that a warp holds: what the registers take
 
 /** A lane's operands for 8 codewords, by the widest loads that they allow. */
 __device__ inline void readWords(const unsigned* from, unsigned* b) {
@@ -151,14 +148,13 @@ extern "C" __global__ void __launch_bounds__(256, 2)
   unsigned t = threadIdx.x, lane = t % 32, quad = lane % 4;
   unsigned first = blockIdx.x * (THREADS / 32 * HELD * 16), own = t / 32 * HELD * 16 + lane / 4;
   float scale = scaleOf(*largest);
-  bool scaled = (int)(*largest >> 23) - 127 <= MOST_EXPONENT;
   // a 0 that the compiler does not know: equal parts of an operand get registers of their own, where it would share them and copy
   // them for each product
   const unsigned zero = count >> 31;
 
   unsigned a[HELD][2 * WORDS];  // rows own and own + 8 of each tile, in turn
-  float best[HELD][2], second[HELD][2];  // scores
-  unsigned where[HELD][2];
+  int best[HELD][2], second[HELD][2], third[HELD][2];  // bits of the runs' scores
+  unsigned where[HELD][2], next[HELD][2];              // the best and the second best run
 #pragma unroll
   for (unsigned h = 0; h < HELD; h++)
 #pragma unroll
@@ -176,8 +172,8 @@ extern "C" __global__ void __launch_bounds__(256, 2)
       if (NARROW) a[h][4 * WIDE + half] = slotPair(slots, 16 * WIDE + 2 * quad);
 #pragma unroll
       for (unsigned w = 2 + half; w < 2 * WORDS; w += 2) a[h][w] ^= zero;
-      best[h][half] = second[h][half] = 0.0f;
-      where[h][half] = 0;
+      best[h][half] = second[h][half] = third[h][half] = 0;
+      where[h][half] = next[h][half] = 0;
     }
 
   auto load = [&](unsigned base, unsigned turn) {
@@ -192,7 +188,7 @@ extern "C" __global__ void __launch_bounds__(256, 2)
     if (base + TILES < tiles) load(base + TILES, turn ^ 1);
     unsigned have = min((unsigned)TILES, tiles - base);
     for (unsigned run = 0; run < have; run += RUN) {
-      float most[HELD][2] = {};
+      int most[HELD][2] = {};
 #pragma unroll
       for (unsigned j = 0; j < RUN; j++) {
         const unsigned* from = operands[turn] + (run + j) * TILE_WORDS;
@@ -205,20 +201,21 @@ extern "C" __global__ void __launch_bounds__(256, 2)
           float s[4];
           if (WIDE > 0) wideProduct(s, a[h], b, c);
           if (NARROW) narrowProduct(s, a[h] + 4 * WIDE, b + 2 * WIDE, WIDE > 0 ? s : c);
-          most[h][0] = fmaxf(fmaxf(s[0], s[1]), most[h][0]);
-          most[h][1] = fmaxf(fmaxf(s[2], s[3]), most[h][1]);
+          most[h][0] = max(max(__float_as_int(s[0]), __float_as_int(s[1])), most[h][0]);
+          most[h][1] = max(max(__float_as_int(s[2]), __float_as_int(s[3])), most[h][1]);
         }
       }
 #pragma unroll
       for (unsigned h = 0; h < HELD; h++)
 #pragma unroll
         for (unsigned half = 0; half < 2; half++) {
-          float most1 = most[h][half];
-          second[h][half] = fmaxf(second[h][half], fminf(best[h][half], most1));
-          if (most1 > best[h][half]) {
-            best[h][half] = most1;
-            where[h][half] = base + run;
-          }
+          int own = most[h][half];
+          bool first = own > best[h][half], other = own > second[h][half];
+          third[h][half] = max(third[h][half], min(second[h][half], own));
+          second[h][half] = max(second[h][half], min(best[h][half], own));
+          best[h][half] = max(best[h][half], own);
+          next[h][half] = first ? where[h][half] : other ? base + run : next[h][half];
+          where[h][half] = first ? base + run : where[h][half];
         }
     }
   }
@@ -227,45 +224,66 @@ extern "C" __global__ void __launch_bounds__(256, 2)
   for (unsigned h = 0; h < HELD; h++)
 #pragma unroll
     for (unsigned half = 0; half < 2; half++) {
-      // four lanes saw a vector: the best of their runs, the first of equals, and the second best
-      float top = best[h][half], next = second[h][half];
-      unsigned place = where[h][half] * 8 + 2 * quad;
+      // four lanes saw a vector: the best two of their runs, the first of equals, and the third best score
+      int top = best[h][half], after = second[h][half], rest = third[h][half];
+      unsigned place = where[h][half] * 8 + 2 * quad, behind = next[h][half] * 8 + 2 * quad;
 #pragma unroll
       for (unsigned step = 1; step < 4; step *= 2) {
-        float otherTop = __shfl_xor_sync(0xffffffffu, top, step), otherNext = __shfl_xor_sync(0xffffffffu, next, step);
-        unsigned otherPlace = __shfl_xor_sync(0xffffffffu, place, step);
-        next = fmaxf(fminf(top, otherTop), fmaxf(next, otherNext));
-        if (otherTop > top || (otherTop == top && otherPlace < place)) {
-          top = otherTop;
-          place = otherPlace;
-        }
+        int otherTop = __shfl_xor_sync(0xffffffffu, top, step), otherAfter = __shfl_xor_sync(0xffffffffu, after, step);
+        int otherRest = __shfl_xor_sync(0xffffffffu, rest, step);
+        unsigned otherPlace = __shfl_xor_sync(0xffffffffu, place, step), otherBehind = __shfl_xor_sync(0xffffffffu, behind, step);
+        // the better top comes first; the second is the worse top or what follows the better
+        bool swap = otherTop > top || (otherTop == top && otherPlace < place);
+        int won = swap ? otherTop : top, lost = swap ? top : otherTop;
+        int follows = swap ? otherAfter : after, left = swap ? after : otherAfter;
+        unsigned wonPlace = swap ? otherPlace : place, lostPlace = swap ? place : otherPlace;
+        unsigned followsPlace = swap ? otherBehind : behind;
+        bool worse = lost > follows || (lost == follows && lostPlace < followsPlace);
+        rest = max(max(rest, otherRest), worse ? max(follows, left) : lost);
+        after = worse ? lost : follows;
+        behind = worse ? lostPlace : followsPlace;
+        top = won;
+        place = wonPlace;
       }
       unsigned i = first + own + h * 16 + half * 8;
       if ((h * 2 + half) % 4 != quad || i >= count) continue;  // each lane finishes its share of the vectors
-      float x[LENGTH], norm = 0.0f, rest = 0.0f, least = infinite;  // rest: |e|^2, of scaled elements
+      float x[LENGTH], norm = 0.0f, error = 0.0f, least = infinite;
       unsigned index = 0;
 #pragma unroll
       for (unsigned k = 0; k < LENGTH; k++) {
         x[k] = vectors[(size_t)i * LENGTH + k];
         norm = fmaf(x[k], x[k], norm);
         float lost = x[k] * scale - halfValue(halfBits(x[k] * scale));
-        rest = fmaf(lost, lost, rest);
+        error = fmaf(lost, lost, error);
       }
-      for (unsigned j = 0; j < 2 * RUN; j++) {
-        unsigned c = place + j / 2 * 8 + j % 2;
-        if (c >= codewords) continue;
-        float distance = contractDistance(x, codebook, c);
-        if (distance < least) {
-          least = distance;
-          index = c;
+      error = 1.0001f * sqrtf(error) / scale;
+      auto search = [&](unsigned from) {
+        for (unsigned j = 0; j < 2 * RUN; j++) {
+          unsigned c = from + j / 2 * 8 + j % 2;
+          if (c >= codewords) continue;
+          float distance = contractDistance(x, codebook, c);
+          if (distance < least || (distance == least && c < index)) {
+            least = distance;
+            index = c;
+          }
         }
+      };
+      // whether runs whose best score this is have no codeword as near
+      auto sure = [&](int score) {
+        float size = norm + least, far = sqrtf(least);
+        float bound = 2.0f * error * (far + error) + BOUND * size + (0x1p-19f * (sqrtf(norm) + far) + 0x1p-40f / scale) / scale + 1e-30f;
+        // scores are of scaled vectors
+        return size < 1e36f && (__int_as_float(top) - __int_as_float(score)) / scale / scale > bound;
+      };
+      search(place);
+      bool found = sure(after);
+      if (!found) {
+        search(behind);
+        found = sure(rest);
       }
       indices[i] = index;
       distances[i] = least;
-      float size = norm + least, far = sqrtf(least), lost = 1.0001f * sqrtf(rest) / scale;
-      float bound = 2.0f * lost * (far + lost) + BOUND * size + (0x1p-19f * (sqrtf(norm) + far) + 0x1p-40f / scale) / scale + 1e-30f;
-      bool sure = scaled && size < 1e36f && (top - next) / scale / scale > bound;  // scores are of scaled vectors
-      if (!sure) list[atomicAdd(listed, 1u)] = i;
+      if (!found) list[atomicAdd(listed, 1u)] = i;
     }
 }
 
