@@ -53,11 +53,14 @@ export function writeSyntheticModel(
   file.writeBigUInt64LE(BigInt(text.length));
   file.write(text, 8);
   const values = new Uint16Array(file.buffer, file.byteOffset + 8 + text.length, end / 2);
-  // bf16 bits of roughly normal numbers of deviation 0.02, the same again after a million, out of step with rows; norms are 1
-  const drawn = Float32Array.from({ length: Math.min(values.length, 2 ** 20 + 7) }, normal);
-  const bits = Uint16Array.from(new Uint32Array(drawn.buffer), (word) => word >>> 16);
-  for (let at = 0; at < values.length; at += bits.length)
-    values.set(bits.subarray(0, Math.min(bits.length, values.length - at)), at);
+  // bf16 bits of roughly normal numbers of deviation 0.02, none of them twice: equal vectors would be another problem; norms are 1
+  const drawn = new Float32Array(2 ** 20);
+  const bits = new Uint32Array(drawn.buffer);
+  for (let at = 0; at < values.length; at += drawn.length) {
+    const count = Math.min(drawn.length, values.length - at);
+    fillNormal(drawn, count);
+    for (let i = 0; i < count; i++) values[at + i] = bits[i] >>> 16;
+  }
   for (const [name, { data_offsets }] of Object.entries(header)) {
     if (name.endsWith("norm.weight")) values.fill(0x3f80, data_offsets[0] / 2, data_offsets[1] / 2);
   }
@@ -65,11 +68,15 @@ export function writeSyntheticModel(
 }
 
 let state = 12345;
-function normal() {
-  let sum = -2;
-  for (let k = 0; k < 4; k++) {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    sum += state / 2 ** 32;
+function fillNormal(to, count) {
+  let own = state;
+  for (let i = 0; i < count; i++) {
+    let sum = -2;
+    for (let k = 0; k < 4; k++) {
+      own = (Math.imul(own, 1664525) + 1013904223) | 0;
+      sum += (own >>> 0) / 2 ** 32;
+    }
+    to[i] = sum * 0.035;
   }
-  return sum * 0.035;
+  state = own;
 }

@@ -141,10 +141,12 @@ function repair(
 /** The vectors with the largest weight times squared distance, at most `count`, none of them at distance 0. */
 async function worstServed(engine: Engine, weights: F32, distances: F32, count: number): Promise<number[]> {
   const [cost, factors] = await Promise.all([engine.read(distances), engine.read(weights)]);
-  const served: number[] = [];
-  for (let i = 0; i < cost.length; i++) {
-    cost[i] *= factors[i];
-    if (cost[i] > 0) served.push(i);
-  }
-  return served.sort((a, b) => cost[b] - cost[a] || a - b).slice(0, count);
+  for (let i = 0; i < cost.length; i++) cost[i] *= factors[i];
+  // of millions of vectors only those from the least that is taken on are sorted by place
+  const positive = cost.filter((x) => x > 0).sort();
+  const least = positive.length > count ? positive[positive.length - count] : 0;
+  const chosen: number[] = [];
+  for (let i = 0; i < cost.length; i++) if (cost[i] > least) chosen.push(i);
+  for (let i = 0; least > 0 && chosen.length < count; i++) if (cost[i] === least) chosen.push(i);
+  return chosen.sort((a, b) => cost[b] - cost[a] || a - b);
 }
