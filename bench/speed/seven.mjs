@@ -78,7 +78,9 @@ function run(command) {
     child.stderr.on("data", read);
     child.on("error", reject);
     child.on("close", (code) =>
-      code === 0 ? resolve({ whole: performance.now() - start, ends }) : reject(new Error(`exit code ${code}: ${told}`)),
+      code === 0
+        ? resolve({ whole: performance.now() - start, ends })
+        : reject(new Error(`exit code ${code}: ${told}`)),
     );
   });
 }

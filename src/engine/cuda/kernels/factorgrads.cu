@@ -14,6 +14,8 @@ __device__ inline RunState readState(const unsigned* __restrict__ state, unsigne
           __uint_as_float(own[4 * runs]), __uint_as_float(own[5 * runs])};
 }
 
+#define AHEAD 2
+
 //# factorGrads
 // A group has a tile of 1024 columns, 4 a thread, and `slab` rows, 8 at a time. rowParts [tiles, O], columnParts [slabs, I].
 extern "C" __global__ void factorGrads(const float* __restrict__ weights, const float* __restrict__ rowFactors,
@@ -36,31 +38,63 @@ extern "C" __global__ void factorGrads(const float* __restrict__ weights, const 
     ofColumn[k] = withColumns && column < columns ? columnFactors[column] : 1.0f;
     columnSums[k] = 0.0f;
   }
+  // rows are on their way while as many are worked on: the compiler loads nothing ahead of a division
+  float next[AHEAD][2][4];  // weights and gradients
+  auto load = [&](float (&to)[2][4], unsigned row) {
+#pragma unroll
+    for (unsigned k = 0; k < 4; k++) {
+      unsigned column = tile * 1024 + k * THREADS + threadIdx.x;
+      bool there = row < end && column < columns;
+      to[0][k] = there ? weights[row * columns + column] : 0.0f;
+      to[1][k] = there ? grad[row * columns + column] : 0.0f;
+    }
+  };
+#pragma unroll
+  for (unsigned a = 0; a < AHEAD; a++) load(next[a], part * slab + a);
   for (unsigned first = part * slab; first < end; first += 8) {
-#pragma unroll 2
-    for (unsigned r = 0; r < 8; r++) {
-      unsigned row = first + r;
-      float rowSum = 0.0f;
-      if (row < end) {
-        float ofRow = withRows ? rowFactors[row] : 1.0f;
-        RunState ofRun = readState(state, runs, row * perRow);  // of the whole row, where it is one run
+#pragma unroll 1
+    for (unsigned r = 0; r < 8; r += AHEAD) {
+      float now[AHEAD][2][4], ofRow[AHEAD];
+      RunState ofRuns[AHEAD];
+#pragma unroll
+      for (unsigned a = 0; a < AHEAD; a++) {
+        unsigned row = min(first + r + a, rows - 1);
+        ofRow[a] = withRows ? rowFactors[row] : 1.0f;
+        ofRuns[a] = readState(state, runs, row * perRow);  // of the whole row, where it is one run
+      }
+#pragma unroll
+      for (unsigned a = 0; a < AHEAD; a++) {
 #pragma unroll
         for (unsigned k = 0; k < 4; k++) {
-          unsigned column = tile * 1024 + k * THREADS + threadIdx.x;
-          if (column >= columns) continue;
-          unsigned at = row * columns + column;
-          float x = weights[at], ofOutput = grad[at];
-          if (perRow > 1) ofRun = readState(state, runs, row * perRow + runOf[k]);
-          float wide = __fmul_rn(x, ofColumn[k]);
-          float place = roundedRatio(__fmul_rn(wide, ofRow), ofRun.step) + ofRun.shift;
-          float given = place >= 0.0f && place <= top ? ofOutput : 0.0f;
-          if (at == ofRun.highAt) given += ofRun.ofMost;
-          if (at == ofRun.lowAt) given += ofRun.ofLeast;
-          rowSum += given * wide;
-          columnSums[k] += __fmul_rn(given, ofRow) * x;
+          now[a][0][k] = next[a][0][k];
+          now[a][1][k] = next[a][1][k];
         }
+        load(next[a], first + r + AHEAD + a);
       }
-      sums[r][threadIdx.x] = rowSum;
+#pragma unroll
+      for (unsigned a = 0; a < AHEAD; a++) {
+        unsigned row = first + r + a;
+        float rowSum = 0.0f;
+        if (row < end) {
+          RunState ofRun = ofRuns[a];
+#pragma unroll
+          for (unsigned k = 0; k < 4; k++) {
+            unsigned column = tile * 1024 + k * THREADS + threadIdx.x;
+            if (column >= columns) continue;
+            unsigned at = row * columns + column;
+            float x = now[a][0][k], ofOutput = now[a][1][k];
+            if (perRow > 1) ofRun = readState(state, runs, row * perRow + runOf[k]);
+            float wide = __fmul_rn(x, ofColumn[k]);
+            float place = roundedRatio(__fmul_rn(wide, ofRow[a]), ofRun.step) + ofRun.shift;
+            float given = place >= 0.0f && place <= top ? ofOutput : 0.0f;
+            if (at == ofRun.highAt) given += ofRun.ofMost;
+            if (at == ofRun.lowAt) given += ofRun.ofLeast;
+            rowSum += given * wide;
+            columnSums[k] += __fmul_rn(given, ofRow[a]) * x;
+          }
+        }
+        sums[r + a][threadIdx.x] = rowSum;
+      }
     }
     __syncthreads();
     unsigned row = first + threadIdx.x / 32;

@@ -2,6 +2,7 @@
 // gradients of factors and logits. `lanes` threads work on a run. The sigmoids of a group's runs, which are f64 and slow, are made
 // by neighboring threads, one a run, while the elements are on their way: up to HELD of a thread stay in its registers.
 #define HELD 4
+#define BATCH 8
 
 /** As `multiply` and `scaleRows` round it. */
 __device__ inline float scaledBy(float x, float ofColumn, float ofRow) {
@@ -55,14 +56,12 @@ extern "C" __global__ void clippedFakeQuantize(const float* __restrict__ weights
     high = fmaxf(high, x[k]);
     low = fminf(low, x[k]);
   }
-  if (!held) {
-#pragma unroll 4
-    for (unsigned at = range.begin + lane + HELD * lanes; at < range.end; at += lanes) {
-      float more = scaledBy(weights[at], withColumns ? columnFactors[at - begin] : 1.0f, ofRow);
+  auto loadMore = [&](unsigned at) { return scaledBy(weights[at], withColumns ? columnFactors[at - begin] : 1.0f, ofRow); };
+  if (!held)
+    inBatches<BATCH>(range.begin + lane + HELD * lanes, range.end, lanes, loadMore, [&](float more, unsigned) {
       high = fmaxf(high, more);
       low = fminf(low, more);
-    }
-  }
+    });
   high = laneMax(high, lanes);
   low = -laneMax(-low, lanes);
   __syncthreads();
@@ -78,11 +77,8 @@ extern "C" __global__ void clippedFakeQuantize(const float* __restrict__ weights
     if (at < range.end) y[at] = (clampTo(roundedRatio(x[k], step) + shift, top) - shift) * step;
   }
   if (held) return;
-#pragma unroll 4
-  for (unsigned at = range.begin + lane + HELD * lanes; at < range.end; at += lanes) {
-    float more = scaledBy(weights[at], withColumns ? columnFactors[at - begin] : 1.0f, ofRow);
-    y[at] = (clampTo(roundedRatio(more, step) + shift, top) - shift) * step;
-  }
+  inBatches<BATCH>(range.begin + lane + HELD * lanes, range.end, lanes, loadMore,
+           [&](float more, unsigned at) { y[at] = (clampTo(roundedRatio(more, step) + shift, top) - shift) * step; });
 }
 
 //# clippedFakeQuantizeGrad
@@ -133,11 +129,8 @@ extern "C" __global__ void clippedFakeQuantizeGrad(const float* __restrict__ wei
     x[k] = scaledBy(x[k], ofColumn[k], ofRow);
     look(x[k], range.begin + lane + k * lanes);
   }
-  if (!held) {
-#pragma unroll 4
-    for (unsigned at = range.begin + lane + HELD * lanes; at < range.end; at += lanes)
-      look(scaledBy(weights[at], withColumns ? columnFactors[at - begin] : 1.0f, ofRow), at);
-  }
+  auto loadMore = [&](unsigned at) { return scaledBy(weights[at], withColumns ? columnFactors[at - begin] : 1.0f, ofRow); };
+  if (!held) inBatches<BATCH>(range.begin + lane + HELD * lanes, range.end, lanes, loadMore, look);
   float most = laneMax(high, lanes);
   float least = -laneMax(-low, lanes);
   if (withRows || withColumns) {
@@ -160,11 +153,9 @@ extern "C" __global__ void clippedFakeQuantizeGrad(const float* __restrict__ wei
 #pragma unroll
   for (unsigned k = 0; k < HELD; k++)
     if (range.begin + lane + k * lanes < range.end) add(x[k], given[k]);
-  if (!held) {
-#pragma unroll 4
-    for (unsigned at = range.begin + lane + HELD * lanes; at < range.end; at += lanes)
-      add(scaledBy(weights[at], withColumns ? columnFactors[at - begin] : 1.0f, ofRow), grad[at]);
-  }
+  if (!held)
+    inBatches<BATCH>(range.begin + lane + HELD * lanes, range.end, lanes, [&](unsigned at) { return make_float2(loadMore(at), grad[at]); },
+             [&](float2 more, unsigned) { add(more.x, more.y); });
   ofStep = laneSum(ofStep, lanes);
   if (lane != 0 || run >= runs) return;
   float ofMost = 0.0f, ofLeast = 0.0f, ofUpper = 0.0f, ofLower = 0.0f;

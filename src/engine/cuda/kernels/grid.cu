@@ -94,14 +94,14 @@ extern "C" __global__ void fakeQuantize(const float* weights, const float* scale
   unsigned pieces = (columns + 1023) / 1024;
   unsigned row = blockIdx.x / pieces;
   unsigned first = blockIdx.x % pieces * 1024;
-  for (unsigned column = first + threadIdx.x; column < min(first + 1024, columns); column += THREADS) {
-    unsigned at = row * columns + column;
+  auto load = [&](unsigned column) {
     unsigned run = row * perRow + column / width;
-    float step = scale[run];
-    float shift = clampTo(rintf(zero[run]), (float)levels);
-    float code = clampTo(roundedRatio(weights[at], step) + shift, (float)levels);
-    y[at] = (code - shift) * step;
-  }
+    return make_float3(weights[row * columns + column], scale[run], zero[run]);
+  };
+  inBatches<4>(first + threadIdx.x, min(first + 1024, columns), THREADS, load, [&](float3 own, unsigned column) {
+    float step = own.y, shift = clampTo(rintf(own.z), (float)levels);
+    y[row * columns + column] = (clampTo(roundedRatio(own.x, step) + shift, (float)levels) - shift) * step;
+  });
 }
 
 //# fakeQuantizeGrad
@@ -117,9 +117,10 @@ extern "C" __global__ void fakeQuantizeGrad(const float* weights, const float* s
   float origin = zero[on];
   float shift = clampTo(rintf(origin), top);
   float ofStep = 0.0f, outside = 0.0f;
-  for (unsigned at = range.begin + lane; at < range.end; at += lanes) {
-    float given = grad[at];
-    float ratio = __fdiv_rn(weights[at], step);
+  auto load = [&](unsigned at) { return make_float2(weights[at], grad[at]); };
+  inBatches<8>(range.begin + lane, range.end, lanes, load, [&](float2 own, unsigned at) {
+    float given = own.y;
+    float ratio = __fdiv_rn(own.x, step);
     float whole = rintf(ratio);
     float place = whole + shift;
     float code = clampTo(place, top);
@@ -127,7 +128,7 @@ extern "C" __global__ void fakeQuantizeGrad(const float* weights, const float* s
     if (wanted) weightsGrad[at] = inside ? given : 0.0f;
     ofStep += given * (inside ? whole - ratio : code - shift);
     outside += inside ? 0.0f : given;
-  }
+  });
   ofStep = laneSum(ofStep, lanes);
   outside = laneSum(outside, lanes);
   if (lane == 0 && run < runs) {

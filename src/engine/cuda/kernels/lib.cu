@@ -175,6 +175,22 @@ __device__ inline float clipped(float x, float logit) {
   return x > 0.0f ? fmaxf(y, 1.17549435e-38f) : fminf(y, -1.17549435e-38f);
 }
 
+/**
+ * `use` of what `load` gives for begin, begin + stride .. below end, in this order; loads for BATCH of them come first. The compiler
+ * loads nothing ahead of a division or a store, and each load would be waited for.
+ */
+template <unsigned BATCH, class Load, class Use>
+__device__ inline void inBatches(unsigned begin, unsigned end, unsigned stride, Load load, Use use) {
+  for (unsigned first = begin; first < end; first += BATCH * stride) {
+    decltype(load(0u)) loaded[BATCH];
+#pragma unroll
+    for (unsigned j = 0; j < BATCH; j++) loaded[j] = load(min(first + j * stride, end - 1));
+#pragma unroll
+    for (unsigned j = 0; j < BATCH; j++)
+      if (first + j * stride < end) use(loaded[j], first + j * stride);
+  }
+}
+
 // ---- tensor cores, f16 operands (PTX ISA, "Warp Level Matrix Instructions"), and copies that run beside arithmetic
 
 /** d += a b: [16, 16] times [16, 8]. */

@@ -1,5 +1,6 @@
 // Dynamic quantization of rows [.., C]: `lanes` threads work on one row.
 
+#define BATCH 8
 #define LEAST_STEP __uint_as_float(0x322bcc77u)  // 1e-8
 
 //# fakeQuantizeRows
@@ -10,18 +11,18 @@ extern "C" __global__ void fakeQuantizeRows(const float* x, float* y, unsigned r
   unsigned end = row < rows ? (row + 1) * width : 0;
   float top = (float)levels;
   float most = 0.0f, least = 0.0f;
-  for (unsigned at = begin; at < end; at += lanes) {
-    most = fmaxf(most, x[at]);
-    least = fminf(least, x[at]);
-  }
+  auto load = [&](unsigned at) { return x[at]; };
+  inBatches<BATCH>(begin, end, lanes, load, [&](float value, unsigned) {
+    most = fmaxf(most, value);
+    least = fminf(least, value);
+  });
   most = laneMax(most, lanes);
   least = -laneMax(-least, lanes);
   float step = fmaxf(__fdiv_rn(rangeOf(most, least, symmetric), top), LEAST_STEP);
   float shift = zeroOf(least, step, top, symmetric);
-  for (unsigned at = begin; at < end; at += lanes) {
-    float code = clampTo(roundedRatio(x[at], step) + shift, top);
-    y[at] = (code - shift) * step;
-  }
+  inBatches<BATCH>(begin, end, lanes, load, [&](float value, unsigned at) {
+    y[at] = (clampTo(roundedRatio(value, step) + shift, top) - shift) * step;
+  });
 }
 
 //# fakeQuantizeRowsGrad
@@ -36,8 +37,7 @@ extern "C" __global__ void fakeQuantizeRowsGrad(const float* x, const float* gra
   // the extremes of this thread's elements and the first places of them, a 0 never
   float high = 0.0f, low = 0.0f;
   unsigned highAt = NONE, lowAt = NONE;
-  for (unsigned at = begin; at < end; at += lanes) {
-    float value = x[at];
+  inBatches<BATCH>(begin, end, lanes, [&](unsigned at) { return x[at]; }, [&](float value, unsigned at) {
     if (value > high) {
       high = value;
       highAt = at;
@@ -46,7 +46,7 @@ extern "C" __global__ void fakeQuantizeRowsGrad(const float* x, const float* gra
       low = value;
       lowAt = at;
     }
-  }
+  });
   float most = laneMax(high, lanes);
   float least = -laneMax(-low, lanes);
   float exact = __fdiv_rn(rangeOf(most, least, symmetric), top);
@@ -56,16 +56,15 @@ extern "C" __global__ void fakeQuantizeRowsGrad(const float* x, const float* gra
   lowAt = laneLeastWord(low == least ? lowAt : NONE, lanes);
 
   float ofStep = 0.0f;
-  for (unsigned at = begin; at < end; at += lanes) {
-    float given = grad[at];
-    float ratio = __fdiv_rn(x[at], step);
+  inBatches<BATCH>(begin, end, lanes, [&](unsigned at) { return make_float2(x[at], grad[at]); }, [&](float2 own, unsigned at) {
+    float ratio = __fdiv_rn(own.x, step);
     float whole = rintf(ratio);
     float place = whole + shift;
     float code = clampTo(place, top);
     bool inside = place == code;
-    xGrad[at] = inside ? given : 0.0f;
-    ofStep += given * (inside ? whole - ratio : code - shift);
-  }
+    xGrad[at] = inside ? own.y : 0.0f;
+    ofStep += own.y * (inside ? whole - ratio : code - shift);
+  });
   ofStep = laneSum(ofStep, lanes);
   if (exact < LEAST_STEP) return;
   float ofRange = (symmetric ? 2.0f : 1.0f) * ofStep / top;
