@@ -100,19 +100,21 @@ extern "C" __global__ void scaleRows(const float* a, const float* factors, float
 //# siluMultiply
 extern "C" __global__ void siluMultiply(const float* gate, const float* up, float* y, unsigned size) {
   unsigned begin = blockIdx.x * 1024 + threadIdx.x;
-  for (unsigned i = begin; i < min(begin + 1024, size); i += THREADS) {
-    float g = gate[i];
-    y[i] = g / (1.0f + expf(-g)) * up[i];
-  }
+  auto load = [&](unsigned i) { return make_float2(gate[i], up[i]); };
+  inBatches<4>(begin, min(begin + 1024, size), THREADS, load, [&](float2 own, unsigned i) {
+    float g = own.x;
+    y[i] = g / (1.0f + expf(-g)) * own.y;
+  });
 }
 
 //# siluMultiplyGrad
 extern "C" __global__ void siluMultiplyGrad(const float* gate, const float* up, const float* grad, float* gateGrad, float* upGrad, unsigned size) {
   unsigned begin = blockIdx.x * 1024 + threadIdx.x;
-  for (unsigned i = begin; i < min(begin + 1024, size); i += THREADS) {
-    float g = gate[i];
+  auto load = [&](unsigned i) { return make_float3(gate[i], up[i], grad[i]); };
+  inBatches<4>(begin, min(begin + 1024, size), THREADS, load, [&](float3 own, unsigned i) {
+    float g = own.x;
     float s = 1.0f / (1.0f + expf(-g));
-    upGrad[i] = grad[i] * g * s;
-    gateGrad[i] = grad[i] * up[i] * s * (1.0f + g * (1.0f - s));
-  }
+    upGrad[i] = own.z * g * s;
+    gateGrad[i] = own.z * own.y * s * (1.0f + g * (1.0f - s));
+  });
 }

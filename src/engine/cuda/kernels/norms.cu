@@ -153,13 +153,16 @@ extern "C" __global__ void sumSlabs(const float* sums, float* y, unsigned slabs,
 //# rope: 1024 elements a group
 extern "C" __global__ void rope(const float* x, const float* cos, const float* sin, float* y, unsigned size, unsigned tokens, unsigned heads, unsigned width, unsigned pairs, unsigned start) {
   unsigned begin = blockIdx.x * 1024 + threadIdx.x;
-  for (unsigned i = begin; i < min(begin + 1024, size); i += THREADS) {
+  // an element, the other of its pair, and the angle's cosine and sine
+  auto load = [&](unsigned i) {
     unsigned row = i / width, place = i % width; // row of [B, T, H]
-    if (place >= 2 * pairs) {
-      y[i] = x[i];
-      continue;
-    }
+    if (place >= 2 * pairs) return make_float4(x[i], 0.0f, 1.0f, 0.0f);
     unsigned angle = (start + row / heads % tokens) * pairs + (place < pairs ? place : place - pairs);
-    y[i] = place < pairs ? x[i] * cos[angle] - x[i + pairs] * sin[angle] : x[i] * cos[angle] + x[i - pairs] * sin[angle];
-  }
+    return make_float4(x[i], x[place < pairs ? i + pairs : i - pairs], cos[angle], sin[angle]);
+  };
+  inBatches<4>(begin, min(begin + 1024, size), THREADS, load, [&](float4 own, unsigned i) {
+    unsigned place = i % width;
+    if (place >= 2 * pairs) y[i] = own.x;
+    else y[i] = place < pairs ? own.x * own.z - own.y * own.w : own.x * own.z + own.y * own.w;
+  });
 }
