@@ -192,7 +192,8 @@ int cuEventElapsedTime(float *milliseconds, uint64_t begin, uint64_t end) {
 /** An image is what nvrtc.c makes: ELF's mark, 64 bytes, and the source. */
 int cuModuleLoadData(uint64_t *module, const char *image) {
   ENTER;
-  return memcmp(image, "\x7f" "ELF", 4) == 0 ? newHandle(MODULES, module) : 209;
+  int known = memcmp(image, "\x7f" "ELF", 4) == 0 || strncmp(image, "//\n.version", 11) == 0; // machine code or PTX
+  return known ? newHandle(MODULES, module) : 209;
 }
 int cuModuleUnload(uint64_t module) {
   ENTER;

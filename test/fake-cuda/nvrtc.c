@@ -69,6 +69,17 @@ int nvrtcGetCUBIN(Program *program, char *image) {
   memcpy(image, program->image, program->bytes);
   return 0;
 }
+// text: a comment and a version, as PTX begins, then the same
+static const char PTX_HEAD[] = "//\n.version 8.8\n";
+int nvrtcGetPTXSize(Program *program, size_t *bytes) {
+  *bytes = strlen(PTX_HEAD) + program->bytes - HEAD + 1;
+  return program->image ? 0 : INVALID_PROGRAM;
+}
+int nvrtcGetPTX(Program *program, char *text) {
+  strcpy(text, PTX_HEAD);
+  memcpy(text + strlen(PTX_HEAD), program->image + HEAD, program->bytes - HEAD + 1);
+  return 0;
+}
 int nvrtcDestroyProgram(Program **program) {
   free((*program)->source);
   free((*program)->name);
@@ -80,10 +91,10 @@ int nvrtcDestroyProgram(Program **program) {
   return 0;
 }
 int nvrtcGetNumSupportedArchs(int *count) {
-  *count = 1;
+  *count = 3;
   return 0;
 }
 int nvrtcGetSupportedArchs(int *architectures) {
-  architectures[0] = 90;
+  memcpy(architectures, (int[]){80, 86, 90}, 3 * sizeof(int));
   return 0;
 }

@@ -156,6 +156,14 @@ const nvrtc: Calls<typeof NVRTC> = {
     const out = new Uint8Array(4);
     return { args: [P, out], arrives: `nvrtcGetCUBIN ${P}`, fills: [[out, [0x7f, 0x45, 0x4c, 0x46]]] };
   },
+  nvrtcGetPTXSize: () => {
+    const out = new BigUint64Array(1);
+    return { args: [Q, out], arrives: `nvrtcGetPTXSize ${Q}`, fills: [[out, [0x700000007n]]] };
+  },
+  nvrtcGetPTX: () => {
+    const out = new Uint8Array(4);
+    return { args: [R, out], arrives: `nvrtcGetPTX ${R}`, fills: [[out, [112, 116, 120, 0]]] };
+  },
   nvrtcDestroyProgram: () => {
     const program = BigUint64Array.of(BigInt(Q));
     return { args: [program], arrives: `nvrtcDestroyProgram ${Q}` };

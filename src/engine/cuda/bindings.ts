@@ -54,6 +54,8 @@ export const NVRTC = {
   nvrtcGetProgramLog: "int nvrtcGetProgramLog(uint64_t program, uint8_t *log)",
   nvrtcGetCUBINSize: "int nvrtcGetCUBINSize(uint64_t program, uint64_t *bytes)",
   nvrtcGetCUBIN: "int nvrtcGetCUBIN(uint64_t program, uint8_t *image)",
+  nvrtcGetPTXSize: "int nvrtcGetPTXSize(uint64_t program, uint64_t *bytes)",
+  nvrtcGetPTX: "int nvrtcGetPTX(uint64_t program, uint8_t *text)",
   nvrtcDestroyProgram: "int nvrtcDestroyProgram(uint64_t *program)",
   nvrtcGetNumSupportedArchs: "int nvrtcGetNumSupportedArchs(int *count)",
   nvrtcGetSupportedArchs: "int nvrtcGetSupportedArchs(int *architectures)",

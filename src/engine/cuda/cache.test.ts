@@ -8,7 +8,7 @@ import { BitwrightError } from "../../errors.js";
 import { declaredKernels, type KernelDeclaration } from "../device/device.js";
 import "../device/engine.js";
 import { type Library, loadKoffi } from "../koffi.js";
-import { CudaCompiler, cudaSource } from "./compile.js";
+import { architectureFor, CudaCompiler, cudaSource } from "./compile.js";
 import { KERNEL_FILES } from "./kernels.generated.js";
 import { openToolkitLibrary } from "./libraries.js";
 
@@ -30,6 +30,17 @@ it("a kernel's text has its threads and constants before the library and its own
   expect(source).toContain(KERNEL_FILES.lib);
   expect(source.match(/__global__/g)).toHaveLength(1);
   expect(source).toMatch(/__global__ void rmsNorm\(/);
+});
+
+it.each([
+  [[9, 0], [80, 86, 90], "sm_90"],
+  [[8, 9], [80, 86, 90], "sm_86"], // runs the code of a lower minor version
+  [[12, 0], [80, 86, 90], "compute_90"], // of a lower major version only PTX
+  [[10, 3], [75, 80, 90, 100, 120], "sm_100"],
+  [[8, 0], [90, 100], undefined],
+  [[9, 0], [], undefined],
+] as const)("for compute capability %j NVRTC that knows %j compiles %s", ([major, minor], supported, expected) => {
+  expect(architectureFor([major, minor], supported)).toBe(expected);
 });
 
 function tests(library: Library, folder: string): void {
@@ -100,6 +111,16 @@ function tests(library: Library, folder: string): void {
     expect(only()).toEqual([path]); // nothing half-written beside it
   });
 
+  it("keeps PTX, too, where there is no machine code for the card", () => {
+    const text = compiler("compute_90").compile(SCALE, []);
+    expect(Buffer.from(text).toString()).toMatch(/^\/\/\n\.version .*--gpu-architecture=compute_90\n.*\0$/s);
+    expect(only()).toEqual([expect.stringMatching(/scale-[0-9a-f]{32}\.ptx$/)]);
+    expect(compiles(() => expect(compiler("compute_90").compile(SCALE, [])).toEqual(text))).toBe(0);
+    writeFileSync(only()[0], readFileSync(only()[0]).subarray(0, -1));
+    expect(compiles(() => expect(compiler("compute_90").compile(SCALE, [])).toEqual(text))).toBe(1);
+    expect(compiles(() => compiler("sm_90").compile(SCALE, []))).toBe(1);
+  });
+
   it("is in the folder that BITWRIGHT_CACHE names", () => {
     const saved = env.BITWRIGHT_CACHE;
     env.BITWRIGHT_CACHE = join(folder, "named");
@@ -135,7 +156,12 @@ if ("folder" in built) {
 
 const loaded = await loadKoffi();
 const found = "koffi" in loaded ? openToolkitLibrary(loaded.koffi, "nvrtc") : loaded;
-if ("library" in found)
+if ("library" in found) {
+  it("NVRTC makes PTX", () => {
+    const text = Buffer.from(new CudaCompiler(found.library, "compute_80", undefined).compile(SCALE, [])).toString();
+    expect(text).toMatch(/\.version \d+\.\d+[\s\S]*\.target sm_80[\s\S]*\.entry scale[\s\S]*\0$/);
+  });
+
   it("NVRTC's log names the line of a kernel that does not compile", () => {
     const compiler = new CudaCompiler(found.library, "sm_90", undefined);
     try {
@@ -151,7 +177,7 @@ if ("library" in found)
       expect(remedy).toMatch(/CUDA toolkit/);
     }
   });
-else
+} else
   it("says that NVRTC is missing", () => {
     expect(found.reason).toMatch(/libnvrtc|koffi/);
     console.log(`NVRTC's log was not looked at: ${found.reason}`);

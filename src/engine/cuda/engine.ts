@@ -4,7 +4,7 @@ import { DeviceMemory } from "../device/memory.js";
 import type { Engine, Precision } from "../engine.js";
 import type { Library } from "../koffi.js";
 import { tensorAttentionOperations } from "./attention.js";
-import { CudaCompiler } from "./compile.js";
+import { compilerFor } from "./compile.js";
 import { addressOf, type CudaBlock, CudaDevice } from "./device.js";
 import { findCudaDriver, versionText } from "./driver.js";
 import { factorOperations } from "./factor.js";
@@ -51,7 +51,7 @@ export async function createCudaEngine(
       `${card.name} has compute capability ${major}.${minor}, expected 8.0 (Ampere) or newer`,
       "use --engine webgpu",
     );
-  const compiler = new CudaCompiler(nvrtc.library, `sm_${major}${minor}`);
+  const compiler = compilerFor(nvrtc.library, card);
   const described = {
     description: `${card.name}, CUDA ${versionText(driver.version)}, NVRTC ${compiler.version}, products in ${precision}`,
     arithmetic: `cuda ${card.name}, NVRTC ${compiler.version}, ${precision}`,

@@ -201,6 +201,13 @@ function tests(fake: FakeCuda): void {
       });
     });
 
+    it("on a card that NVRTC does not know yet, by PTX", () =>
+      withEngine({ facts: { capability: [12, 0] } }, async (engine) => {
+        engine.scope(() => engine.scale(engine.create([4]), 2));
+        await engine.read(engine.create([1]));
+        expect(fake.launches().map(({ kernel }) => kernel)).toContain("scale");
+      }));
+
     it.each([
       ["cuDevicePrimaryCtxRetain", 101, 0],
       ["cuStreamCreate", 2, 0],
