@@ -9,9 +9,11 @@
 #if SLAB <= 64
 #define UNROLL _Pragma("unroll")
 #define AHEAD 4
+#define FILTERS 1
 #else
 #define UNROLL _Pragma("unroll 1")
 #define AHEAD 1
+#define FILTERS 0
 #endif
 
 /** Codewords found for the group's vectors. */
@@ -28,6 +30,9 @@ struct Choice {
 #if BEAM
   unsigned ownDistance[VECTORS][THREADS], ownIndex[VECTORS][THREADS];  // what each thread found
 #endif
+#if FILTERS
+  float scores[WARPS][VECTORS], least[VECTORS];  // of `filterOwn`
+#endif
   float rest[SLAB];    // what the stages so far left
   float vector[SLAB];  // sum of the chosen codewords
 };
@@ -43,10 +48,10 @@ UNROLL
   return sum;
 }
 
-/** Codeword c; zeros behind the last. */
+/** Codeword c; NaN behind the last, which is nearer to nothing. */
 __device__ inline void loadCodeword(float* to, const float* book, unsigned count, unsigned c) {
 UNROLL
-  for (unsigned k = 0; k < LENGTH; k++) to[k] = c < count ? book[(size_t)k * count + c] : 0.0f;
+  for (unsigned k = 0; k < LENGTH; k++) to[k] = c < count ? book[(size_t)k * count + c] : __uint_as_float(0x7fc00000u);
 }
 
 /** The nearest of a thread's own codewords to each vector, by (distance, index). */
@@ -89,12 +94,156 @@ UNROLL
 UNROLL
       for (unsigned m = 0; m < VECTORS; m++) {
         unsigned distance = __float_as_uint(squaredDistance(vector + m * LENGTH, codewords[a], 1));
-        if (distance >= own.distance[m] || c >= count) continue;
+        if (distance >= own.distance[m]) continue;
         own.distance[m] = distance;
         own.index[m] = c;
       }
     }
   }
+}
+
+#if FILTERS
+struct Codeword {
+  float values[LENGTH];
+};
+
+/** What scores x.c - |c|^2 / 2 must be apart to tell which codeword is nearer: codebook.cu. `score` is the nearer one's. */
+__device__ inline float scoreBound(float norm, float score) {
+  return (LENGTH + 1) * 0x1.08p-20f * (norm + fmaxf(norm - 2.0f * score, 0.0f)) + 1e-30f;
+}
+
+/**
+ * As searchOwn, but threads find nothing where none of their codewords can be among the `width` nearest of all. Scores take a third of
+ * the arithmetic of distances. Only the greatest of AHEAD of them counts; the codewords behind it are looked at again in the steps
+ * of the contract, or all of the thread's where a second one is too close.
+ */
+__device__ void filterOwn(const float* book, unsigned count, unsigned width, const float* x, Choice& choice, Own& own) {
+  const float infinite = __uint_as_float(INFINITE);
+  unsigned t = threadIdx.x, lane = t % 32;
+  float vector[SLAB], norm[VECTORS], best[VECTORS], second[VECTORS];
+  unsigned where[VECTORS];
+UNROLL
+  for (unsigned m = 0; m < VECTORS; m++) {
+    norm[m] = 0.0f;
+    best[m] = second[m] = -infinite;
+    where[m] = t;
+UNROLL
+    for (unsigned k = 0; k < LENGTH; k++) {
+      vector[m * LENGTH + k] = x[m * LENGTH + k];
+      norm[m] = fmaf(x[m * LENGTH + k], x[m * LENGTH + k], norm[m]);
+    }
+  }
+  float next[AHEAD][LENGTH];
+UNROLL
+  for (unsigned a = 0; a < AHEAD; a++) loadCodeword(next[a], book, count, t + a * THREADS);
+#pragma unroll 1
+  for (unsigned first = t; first < count; first += AHEAD * THREADS) {
+    float codewords[AHEAD][LENGTH], starts[AHEAD];
+UNROLL
+    for (unsigned a = 0; a < AHEAD; a++) {
+      float square = 0.0f;
+UNROLL
+      for (unsigned k = 0; k < LENGTH; k++) {
+        codewords[a][k] = next[a][k];
+        square = fmaf(next[a][k], next[a][k], square);
+      }
+      starts[a] = -0.5f * square;
+      loadCodeword(next[a], book, count, first + (AHEAD + a) * THREADS);
+    }
+UNROLL
+    for (unsigned m = 0; m < VECTORS; m++) {
+      float most = -infinite;
+UNROLL
+      for (unsigned a = 0; a < AHEAD; a++) {
+        float score = starts[a];
+UNROLL
+        for (unsigned k = 0; k < LENGTH; k++) score = fmaf(vector[m * LENGTH + k], codewords[a][k], score);
+        most = fmaxf(most, score);
+      }
+      second[m] = fmaxf(second[m], fminf(best[m], most));
+      if (most > best[m]) where[m] = first;
+      best[m] = fmaxf(best[m], most);
+    }
+  }
+
+  // the `width` greatest of the threads' best scores: codewords as near as all of these have at least about the least of them
+#if BEAM
+UNROLL
+  for (unsigned m = 0; m < VECTORS; m++) choice.ownDistance[m][t] = __float_as_uint(best[m]);
+  __syncthreads();
+  if (t / 32 < VECTORS) {
+    float values[WARPS], least = infinite;
+#pragma unroll
+    for (unsigned j = 0; j < WARPS; j++) values[j] = __uint_as_float(choice.ownDistance[t / 32][32 * j + lane]);
+#pragma unroll 1
+    for (unsigned candidate = 0; candidate < width; candidate++) {
+      float most = -infinite;
+#pragma unroll
+      for (unsigned j = 0; j < WARPS; j++) most = fmaxf(most, values[j]);
+      least = warpMax(most);
+      unsigned holders = __ballot_sync(0xffffffffu, most == least);
+      bool mine = lane == (unsigned)__ffs(holders) - 1;
+#pragma unroll
+      for (unsigned j = 0; j < WARPS; j++)
+        if (mine && values[j] == least) {
+          values[j] = -infinite;
+          mine = false;
+        }
+    }
+    if (lane == 0) choice.least[t / 32] = least;
+  }
+#else
+UNROLL
+  for (unsigned m = 0; m < VECTORS; m++) {
+    float top = warpMax(best[m]);
+    if (lane == 0) choice.scores[t / 32][m] = top;
+  }
+  __syncthreads();
+  if (t < VECTORS) {
+    float top = choice.scores[0][t];
+    for (unsigned warp = 1; warp < WARPS; warp++) top = fmaxf(top, choice.scores[warp][t]);
+    choice.least[t] = top;
+  }
+#endif
+  __syncthreads();
+
+UNROLL
+  for (unsigned m = 0; m < VECTORS; m++) {
+    own.distance[m] = INFINITE;
+    own.index[m] = ~0u;
+    float least = choice.least[m];
+    bool known = norm[m] + fmaxf(norm[m] - 2.0f * least, 0.0f) < 1e36f;
+    if (known && best[m] < least - scoreBound(norm[m], least)) continue;
+    bool alone = known && second[m] < best[m] - scoreBound(norm[m], best[m]);
+    unsigned begin = alone ? where[m] : t, end = alone ? min(count, where[m] + AHEAD * THREADS) : count;
+    auto load = [&](unsigned c) {
+      Codeword codeword;
+UNROLL
+      for (unsigned k = 0; k < LENGTH; k++) codeword.values[k] = book[(size_t)k * count + c];
+      return codeword;
+    };
+    inBatches<AHEAD>(begin, end, THREADS, load, [&](const Codeword& codeword, unsigned c) {
+      unsigned distance = __float_as_uint(squaredDistance(vector + m * LENGTH, codeword.values, 1));
+      if (distance >= own.distance[m]) return;
+      own.distance[m] = distance;
+      own.index[m] = c;
+    });
+  }
+}
+#endif
+
+/** Codebooks of more than so many codewords a thread are worth a filter. */
+#define FEW 8
+
+/** What of a thread's own codewords may be among the `width` nearest of all; its own nearest, or nothing. */
+__device__ inline void findOwn(const float* book, unsigned count, unsigned width, const float* x, Choice& choice, Own& own) {
+#if FILTERS
+  if (count > FEW * THREADS) {
+    filterOwn(book, count, width, x, choice, own);
+    return;
+  }
+#endif
+  searchOwn(book, count, x, own);
 }
 
 /** The nearest of all threads' own, in `found`. Codeword 0 at an infinite distance where there is none. */
@@ -126,7 +275,7 @@ UNROLL
 /** The nearest of `count` codewords to each vector of x (shared), the lowest of equals, in `found`. */
 __device__ void nearestOf(const float* book, unsigned count, const float* x, Choice& choice) {
   Own own;
-  searchOwn(book, count, x, own);
+  findOwn(book, count, 1, x, choice, own);
   settle(count, choice, own);
 }
 
@@ -142,14 +291,14 @@ __device__ inline void leastOfWarp(unsigned& distance, unsigned& index) {
  * The `width` nearest codewords of the first stage to each vector of x (shared), nearest first, each continued greedily through
  * the later stages; the least distance after the last stage wins, the first of equals. All threads search the first codebook;
  * then a warp has a vector to itself: it takes the nearest of what the threads found, and looks through the codewords of that
- * thread for the one behind it.
+ * thread for the one behind it. Threads that found nothing have no codeword that can be one of them.
  */
 __device__ void chooseAmong(const float* books, unsigned width, const float* x, Choice& choice) {
   unsigned t = threadIdx.x, m = t / 32, lane = t % 32, count = books[0];
   const float* book = books + STAGES;
   {
     Own own;
-    searchOwn(book, count, x, own);
+    findOwn(book, count, width, x, choice, own);
 UNROLL
     for (unsigned v = 0; v < VECTORS; v++) {
       choice.ownDistance[v][t] = own.distance[v];
