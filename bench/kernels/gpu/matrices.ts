@@ -1,7 +1,14 @@
 import type { Precision } from "../../../src/engine/engine.js";
 import type { F32 } from "../../../src/tensor/index.js";
 import { cornerOf, type Extents, expected, largestError, type MakeCase, rowsOf, type Version } from "./lab.js";
-import { HADAMARD_BIT, PRODUCT_PLAIN, PRODUCT_TILES, TRANSPOSE_BANKS, TRANSPOSE_PLAIN } from "./versions.js";
+import {
+  HADAMARD_BIT,
+  kernelNamed,
+  PRODUCT_PLAIN,
+  PRODUCT_TILES,
+  TRANSPOSE_BANKS,
+  TRANSPOSE_PLAIN,
+} from "./versions.js";
 
 // Products, factorisations and what else moves matrices.
 
@@ -32,12 +39,27 @@ const productCase =
         { name: "tiles of 64 x 64, 4 x 4 a thread", run: tiled(PRODUCT_TILES, 64) },
       );
     }
-    if (precision === "f16" && bench.kind === "cuda")
+    if (precision === "f16")
       versions.unshift({
         name: "product, both operands converted anew",
         run: () => {
           for (const tensor of [x, w]) engine.noteWritten(engine.blockOf(tensor));
           return engine.matmul(x, w, { transposeB: true });
+        },
+      });
+    if (precision === "f16" && bench.kind === "webgpu")
+      versions.unshift({
+        name: "rounded on the way, 64 x 32 a subgroup",
+        run: () => {
+          const y = engine.empty([m, n]);
+          const walk = [0, k, 1, 0]; // by rows along the depth, one matrix
+          engine.run(kernelNamed("matmulHalf"), {
+            groups: Math.ceil(m / 128) * Math.ceil(n / 128),
+            tensors: [x, w, y],
+            numbers: [m, n, k, 1, k, ...walk, ...walk, 0, n, 0, 1, 0], // not split in depth
+            constants: [0, 1, 1],
+          });
+          return y;
         },
       });
     let library: Version | undefined;

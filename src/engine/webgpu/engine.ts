@@ -6,8 +6,10 @@ import { WebgpuDevice } from "./device.js";
 import { factorOperations } from "./factor.js";
 import { gramOperations } from "./gram.js";
 import { whyNoHalfProducts } from "./halfmatmul.js";
+import { halfConversion } from "./halves.js";
 import { KERNEL_FILES } from "./kernels.generated.js";
 import { matmulOperations } from "./matmul.js";
+import { manyNearestOperations } from "./nearest.js";
 
 export interface WebgpuEngineOptions {
   /** Default: the browser's, `navigator.gpu`. */
@@ -36,15 +38,18 @@ export async function createWebgpuEngine(
   const memory = new DeviceMemory(device, options.memoryLimit);
   const { name, bindingBytes } = device;
   const [description, arithmetic] = half
-    ? [`${device.description}, products in f16`, `${device.arithmetic}, f16`]
+    ? [`${device.description}, products in f16`, `${device.arithmetic}, f16 packed`]
     : [device.description, device.arithmetic];
+  const conversion = half ? halfConversion(memory) : undefined;
   const engine = Object.assign(
     memory,
     { name, description, arithmetic, threads: 1, precision: half ? "f16" : "f32" } as const,
     deviceOperations(memory),
-    matmulOperations(memory, { bindingBytes, half }),
+    manyNearestOperations(memory),
+    matmulOperations(memory, { bindingBytes, half: conversion }),
     gramOperations(memory, { bindingBytes }),
     factorOperations(memory),
+    conversion && { overflowed: conversion.overflowed },
   );
   return { engine, software: found.open.software };
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { declaredKernels, type KernelDeclaration } from "../device/device.js";
+import { declaredKernels } from "../device/device.js";
 import type { OpenDevice } from "./adapter.js";
 import { whyNoHalfProducts } from "./halfmatmul.js";
 import { KERNEL_FILES } from "./kernels.generated.js";
@@ -32,22 +32,24 @@ describe("products in f16 on WebGPU", () => {
     const name = "webgpu";
     const dawn: { create(options: string[]): GPU } | undefined = await import(name).catch(() => undefined);
     if (!dawn) {
-      console.log("The kernel of products in f16 was not checked: the package webgpu is not there");
+      console.log("The kernels of products in f16 were not checked: the package webgpu is not there");
       return;
     }
     const gpu = dawn.create(["backend=null", "enable-dawn-features=allow_unsafe_apis"]);
     const adapter = (await gpu.requestAdapter()) as GPUAdapter;
     const requiredFeatures = ["shader-f16", "chromium-experimental-subgroup-matrix"] as GPUFeatureName[];
     const device = await adapter.requestDevice({ requiredFeatures });
-    const kernel = declaredKernels().find((one) => one.name === "matmulHalf") as KernelDeclaration;
+    const kernels = declaredKernels().filter(({ name }) => ["matmulHalf", "matmulPacked"].includes(name));
+    expect(kernels).toHaveLength(2);
     const messages = async (code: string) => {
       device.pushErrorScope("validation");
       const info = await device.createShaderModule({ code }).getCompilationInfo();
       await device.popErrorScope();
       return info.messages.map(({ message }) => message);
     };
-    for (const constants of kernel.samples)
-      expect(await messages(shaderText(KERNEL_FILES, kernel, constants))).toEqual([]);
+    for (const kernel of kernels)
+      for (const constants of kernel.samples)
+        expect(await messages(shaderText(KERNEL_FILES, kernel, constants)), kernel.name).toEqual([]);
     expect(await messages("fn broken() { subgroupMatrixStore(); }")).not.toEqual([]);
     expect(gpu && adapter).toBeTruthy(); // neither may be collected before
     device.destroy();

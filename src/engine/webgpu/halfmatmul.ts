@@ -1,6 +1,6 @@
 import type { OpenDevice } from "./adapter.js";
 
-// Products with operands rounded to f16 and f32 sums (kernel matmulHalf): what the adapter must offer for them.
+// Products with operands rounded to f16 and f32 sums (kernels matmulPacked and matmulHalf): what the adapter must offer for them.
 
 /** Of Chromium's experiment; not yet in the types of WebGPU. */
 interface MatrixConfig {
@@ -11,7 +11,7 @@ interface MatrixConfig {
   readonly K: number;
 }
 
-/** Bytes of a group's tiles and sums. */
+/** Bytes of a group's tiles and sums in matmulHalf; those of matmulPacked are fewer. */
 const WORKGROUP_BYTES = 2 * 2 * 32 * 136 + 4 * 8 * 256;
 
 /** Why there are none; undefined where there are. */

@@ -4,14 +4,16 @@ import { checkMatmul } from "../check.js";
 import { declareKernel } from "../device/device.js";
 import type { DeviceMemory } from "../device/memory.js";
 import type { Engine } from "../engine.js";
+import type { HalfConversion } from "./halves.js";
+import { canPack, multiplyPacked } from "./packedmatmul.js";
 import { multiplyFew } from "./thinmatmul.js";
 
 /** What an adapter takes at once. */
 export interface WebgpuLimits {
   /** Bytes of a binding; larger operands are walked in windows. */
   bindingBytes: number;
-  /** Products may round their operands to f16: the adapter can (halfmatmul.ts), and the user wants it. Default false. */
-  half?: boolean;
+  /** Where products may round their operands to f16: the adapter can (halfmatmul.ts), and the user wants it. */
+  half?: HalfConversion;
 }
 
 /**
@@ -31,7 +33,7 @@ export interface Product {
   alpha: number;
   accumulate: boolean;
   /** Operands may be rounded to f16. */
-  half?: boolean;
+  half?: HalfConversion;
   /** Only tiles that touch the lower triangle are computed (m = n, no stack); the others are left as they may be. */
   lower?: boolean;
 }
@@ -97,7 +99,7 @@ export function matmulOperations(memory: DeviceMemory, limits: WebgpuLimits): Pi
   return {
     matmul(a, b, options = {}) {
       const { batch, m, k, n, shape } = checkMatmul(a, b, options);
-      const { transposeA = false, transposeB = false, alpha = 1, accumulate } = options;
+      const { transposeA = false, transposeB = false, alpha = 1, accumulate, exact = false } = options;
       memory.check(a, b);
       const y = accumulate ?? memory.empty(shape);
       const [left, right] = [
@@ -106,7 +108,8 @@ export function matmulOperations(memory: DeviceMemory, limits: WebgpuLimits): Pi
       ];
       multiply(memory, limits, {
         ...{ a: left, transposeA, b: right, transposeB, y: dense(y, m, n) },
-        ...{ batch, m, n, k, alpha, accumulate: accumulate !== undefined, half: limits.half },
+        ...{ batch, m, n, k, alpha, accumulate: accumulate !== undefined },
+        half: exact ? undefined : limits.half,
       });
       return y;
     },
@@ -202,13 +205,19 @@ function run(memory: DeviceMemory, product: Product): void {
 }
 
 function multiplyTiles(memory: DeviceMemory, product: Product, walkA: Walk, walkB: Walk): void {
-  const { a, b, y, batch, m, n, k, alpha, accumulate, half = false, lower = false } = product;
+  const { a, b, y, batch, m, n, k, alpha, accumulate, lower = false } = product;
   const tilesOf = (side: number) => {
     const [down, across] = [Math.ceil(m / side), Math.ceil(n / side)];
     return batch * (lower ? (down * (down + 1)) / 2 : down * across);
   };
-  const halves = half && tilesOf(128) >= ENOUGH_HALF;
-  const large = halves || tilesOf(128) >= ENOUGH_LARGE;
+  const half = tilesOf(128) >= ENOUGH_HALF ? product.half : undefined;
+  if (half && canPack(product, walkA, walkB)) {
+    multiplyPacked(memory, half, product, walkA, walkB);
+    return;
+  }
+  half?.lookThrough(a.tensor);
+  half?.lookThrough(b.tensor);
+  const large = half !== undefined || tilesOf(128) >= ENOUGH_LARGE;
   const tiles = tilesOf(large ? 128 : 64);
   const splittable = !large && tiles < ENOUGH_SMALL && y.stride === n && (batch === 1 || y.stack === m * n);
   const parts = splittable ? Math.min(Math.ceil(SPLIT_TARGET / tiles), Math.floor(k / LEAST_DEPTH)) : 1;
@@ -216,7 +225,7 @@ function multiplyTiles(memory: DeviceMemory, product: Product, walkA: Walk, walk
   const splits = parts > 1 ? Math.ceil(k / splitDepth) : 1;
 
   const tile = (target: Operand, factor: number, adds: boolean) =>
-    memory.run(halves ? HALF : large ? LARGE : SMALL, {
+    memory.run(half ? HALF : large ? LARGE : SMALL, {
       groups: tiles * splits,
       tensors: [a.tensor, b.tensor, target.tensor],
       numbers: [

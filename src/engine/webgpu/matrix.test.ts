@@ -14,6 +14,7 @@ import { WebgpuDevice } from "./device.js";
 import { factorOperations } from "./factor.js";
 import { gramOperations } from "./gram.js";
 import { whyNoHalfProducts } from "./halfmatmul.js";
+import { halfConversion } from "./halves.js";
 import { KERNEL_FILES } from "./kernels.generated.js";
 import { matmulOperations } from "./matmul.js";
 
@@ -102,8 +103,9 @@ function positiveDefinite(n: number, damping = 0.01): Float32Array {
 
 if ("open" in opened) {
   const device = new WebgpuDevice(opened.open, KERNEL_FILES);
-  const withBindings = (bindingBytes: number, half = false) => {
+  const withBindings = (bindingBytes: number, inHalves = false) => {
     const memory = new DeviceMemory(device);
+    const half = inHalves ? halfConversion(memory) : undefined;
     const products = [matmulOperations(memory, { bindingBytes, half }), gramOperations(memory, { bindingBytes })];
     return Object.assign(memory, ...products, factorOperations(memory)) as Engine;
   };

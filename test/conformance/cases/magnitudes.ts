@@ -1,7 +1,7 @@
 import type { Engine } from "../../../src/engine/engine.js";
 import type { F32, I32 } from "../../../src/tensor/index.js";
 import * as tolerances from "../../tolerances.js";
-import { type Case, f32, type Input, i32, normal } from "../case.js";
+import { type Case, f32, type Input, i32, normal, whole } from "../case.js";
 
 // Numbers so large or small that a kernel's own steps may overflow, vanish or divide 0 by 0 where the result does neither.
 
@@ -213,7 +213,20 @@ const rowGrids: Case[] = [1, 33, 1031].flatMap((width) =>
 const sums: Case[] = [1e17, 1e-17].flatMap((magnitude): Case[] => {
   const [a, b] = [normal([5, 1031], "a", magnitude), normal([5, 1031], "b", magnitude)];
   const label = `of ${magnitude}`;
+  // by a scan of all indices, and sorted, in pieces
+  const segmentSums = [4, 17].map((length): Case => {
+    const vectors = normal([1031, length], "vectors", magnitude);
+    const weights = normal([1031], "weights", magnitude);
+    return {
+      operation: "segmentSum",
+      label: `${label}, ${length} long`,
+      inputs: [vectors, weights, whole([1031], 3, "indices")],
+      run: (engine, [x, w, i]) => engine.segmentSum(x as F32, w as F32, i as I32, 3),
+      tolerance: tolerances.SEGMENT_SUM,
+    };
+  });
   return [
+    ...segmentSums,
     {
       operation: "sumRows",
       label,

@@ -70,11 +70,6 @@ fn doubleMultiplyFloat(a: Double, b: f32) -> Double {
   return fastTwoSum(p.x, p.y + a.y * b);
 }
 
-/** sum + a b. */
-fn doubleAddProduct(sum: Double, a: f32, b: f32) -> Double {
-  return doubleAdd(sum, twoProduct(a, b));
-}
-
 /** Three digits of long division: f32 division need not be exact. */
 fn doubleDivide(a: Double, b: Double) -> Double {
   let first = a.x / b.x;
@@ -180,6 +175,54 @@ fn lowered(x: f32) -> f32 {
     return x * 0x1p-80;
   }
   return bitcast<f32>((bits & 0x80000000u) | dropBits((bits & 0x7fffffu) | 0x800000u, min(81u - exponent, 25u)));
+}
+
+// ---- sums of products
+
+/**
+ * A sum of products times by^2: 2^80 while none of them is 2^-40 or more, as their low parts might be subnormal, which a driver
+ * flushes, and 1 from then on.
+ */
+struct Dot {
+  sum: Double,
+  by: f32,
+}
+
+const NO_DOT = Dot(Double(0.0, 0.0), 0x1p+40);
+
+fn dotUnscaled(x: Dot) -> Double {
+  return x.sum * select(1.0, 0x1p-80, x.by > 1.0);
+}
+
+fn dotAdd(to: Dot, a: f32, b: f32) -> Dot {
+  var next = to;
+  if (next.by > 1.0 && !(abs(a * b) < 0x1p-40)) {
+    next = Dot(dotUnscaled(next), 1.0);
+  }
+  next.sum = doubleAdd(next.sum, twoProduct(opaque(a * next.by), opaque(b * next.by)));
+  return next;
+}
+
+fn dotJoin(a: Dot, b: Dot) -> Dot {
+  if (a.by == b.by) {
+    return Dot(doubleAdd(a.sum, b.sum), a.by);
+  }
+  return Dot(doubleAdd(dotUnscaled(a), dotUnscaled(b)), 1.0);
+}
+
+/** Rounded once more where it is subnormal; `dotOf` makes of it a sum that more can be joined to. */
+fn dotValue(x: Dot) -> Double {
+  if (x.by > 1.0) {
+    return Double(lowered(x.sum.x), lowered(x.sum.y));
+  }
+  return x.sum;
+}
+
+fn dotOf(value: Double) -> Dot {
+  if (abs(value.x) < 0x1p-40) {
+    return Dot(Double(lifted(value.x), lifted(value.y)), NO_DOT.by);
+  }
+  return Dot(value, 1.0);
 }
 
 /** e^x to about 1e-7 everywhere; that of a driver loses digits as |x| grows. 0 or a subnormal below -87. */
@@ -329,6 +372,20 @@ fn laneLeastWord(x: u32, t: u32, lanes: u32) -> u32 {
   let least = groupWords[t - t % lanes];
   workgroupBarrier();
   return least;
+}
+
+var<workgroup> groupDots: array<Dot, THREADS>;
+
+/** For the first thread of each run alone; all must wait before the next call. */
+fn laneSumDot(x: Dot, t: u32, lanes: u32) -> Double {
+  groupDots[t] = x;
+  for (var step = lanes / 2u; step > 0u; step /= 2u) {
+    workgroupBarrier();
+    if (t % lanes < step) {
+      groupDots[t] = dotJoin(groupDots[t], groupDots[t + step]);
+    }
+  }
+  return dotValue(groupDots[t]);
 }
 
 /** Row and column of the so manieth tile of a lower triangle, row after row. */

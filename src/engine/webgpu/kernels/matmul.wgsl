@@ -235,7 +235,7 @@ fn matmulSmall(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3
 }
 
 //# matmulHalf
-// Operands rounded to f16, sums in f32, by products of 16 x 16 x 16 of a subgroup of 32. Tiles of 128 x 128, 32 deep, as
+// Operands rounded to f16 on the way, sums in f32, by products of 16 x 16 x 16 of a subgroup of 32. Tiles of 128 x 128, 32 deep, as
 // [p][136]: 128 rows or columns and 8 to spare against bank conflicts. Each of 8 subgroups has 64 x 32.
 enable f16;
 enable chromium_experimental_subgroup_matrix;
@@ -249,9 +249,11 @@ var<workgroup> halfA: array<f16, 4352>;
 var<workgroup> halfB: array<f16, 4352>;
 var<workgroup> stage: array<f32, 2048>;
 
-/** What is outside the range of f16 comes to its end. */
+/** By bits: a driver may make anything of a number outside the range of f16. Here it becomes infinite. */
 fn halves(x: vec4f) -> vec4h {
-  return vec4h(clamp(x, vec4f(-65504.0), vec4f(65504.0)));
+  let low = halfOfBits(bitcast<u32>(x.x)) | (halfOfBits(bitcast<u32>(x.y)) << 16u);
+  let high = halfOfBits(bitcast<u32>(x.z)) | (halfOfBits(bitcast<u32>(x.w)) << 16u);
+  return bitcast<vec4h>(vec2u(low, high));
 }
 
 /** Two quads of 16 x 16 sums that begin at a row and column; all threads of the group at once, for the barriers. */

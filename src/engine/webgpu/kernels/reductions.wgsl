@@ -1,51 +1,5 @@
 // Sums in double-float, in an order that the shape alone decides.
 
-/** A sum times by^2: 2^80 while all products are below 2^-40, as their low parts might be subnormal, which a driver flushes. */
-struct Products {
-  sum: Double,
-  by: f32,
-}
-
-const NO_PRODUCTS = Products(Double(0.0, 0.0), 0x1p+40);
-
-fn unscaled(x: Products) -> Double {
-  return x.sum * select(1.0, 0x1p-80, x.by > 1.0);
-}
-
-fn addProduct(to: Products, a: f32, b: f32) -> Products {
-  var next = to;
-  if (next.by > 1.0 && !(abs(a * b) < 0x1p-40)) {
-    next = Products(unscaled(next), 1.0);
-  }
-  next.sum = doubleAddProduct(next.sum, opaque(a * next.by), opaque(b * next.by));
-  return next;
-}
-
-fn addProducts(a: Products, b: Products) -> Products {
-  if (a.by == b.by) {
-    return Products(doubleAdd(a.sum, b.sum), a.by);
-  }
-  return Products(doubleAdd(unscaled(a), unscaled(b)), 1.0);
-}
-
-var<workgroup> groupProducts: array<Products, THREADS>;
-
-/** Sum over `lanes` neighboring threads, a power of 2, for the first of them. Barriers inside. */
-fn laneSumProducts(x: Products, t: u32, lanes: u32) -> Double {
-  groupProducts[t] = x;
-  for (var step = lanes / 2u; step > 0u; step /= 2u) {
-    workgroupBarrier();
-    if (t % lanes < step) {
-      groupProducts[t] = addProducts(groupProducts[t], groupProducts[t + step]);
-    }
-  }
-  let total = groupProducts[t];
-  if (total.by > 1.0) {
-    return Double(lowered(total.sum.x), lowered(total.sum.y));
-  }
-  return total.sum;
-}
-
 //# dotParts
 // sums[2g], [2g + 1]: both parts of the sum over the elements of group g
 @compute @workgroup_size(THREADS)
@@ -54,12 +8,12 @@ fn dotParts(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3u, 
   if (group >= n.groups) {
     return;
   }
-  var products = NO_PRODUCTS;
+  var products = NO_DOT;
   let begin = group * n.part;
   for (var i = begin + t; i < min(begin + n.part, n.size); i += THREADS) {
-    products = addProduct(products, a[n.a_at + i], b[n.b_at + i]);
+    products = dotAdd(products, a[n.a_at + i], b[n.b_at + i]);
   }
-  let sum = laneSumProducts(products, t, THREADS);
+  let sum = laneSumDot(products, t, THREADS);
   if (t == 0) {
     sums[n.sums_at + 2 * group] = sum.x;
     sums[n.sums_at + 2 * group + 1] = sum.y;
@@ -146,14 +100,14 @@ fn rowDots(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3u, @
   }
   let row = group * (THREADS / TEAM) + t / TEAM;
   let lane = t % TEAM;
-  var products = NO_PRODUCTS;
+  var products = NO_DOT;
   if (row < n.rows) {
     let begin = row * n.width;
     for (var i = begin + lane; i < begin + n.width; i += TEAM) {
-      products = addProduct(products, a[n.a_at + i], b[n.b_at + i]);
+      products = dotAdd(products, a[n.a_at + i], b[n.b_at + i]);
     }
   }
-  let sum = laneSumProducts(products, t, TEAM);
+  let sum = laneSumDot(products, t, TEAM);
   if (lane == 0 && row < n.rows) {
     y[n.y_at + row] = sum.x;
   }

@@ -149,15 +149,16 @@ fn segmentAdd(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3u
   let step = (count + n.pieces - 1) / n.pieces;
   let begin = min(count, piece * step);
   let end = min(count, begin + step);
-  var sum = Double(0.0, 0.0);
+  var dot = NO_DOT;
   for (var j = first + begin; j < first + end; j++) {
     let i = order[n.order_at + j];
     var factor = 1.0;
     if (k < n.length) {
       factor = vectors[n.vectors_at + i * n.length + k];
     }
-    sum = doubleAddProduct(sum, weights[n.weights_at + i], factor);
+    dot = dotAdd(dot, weights[n.weights_at + i], factor);
   }
+  let sum = dotValue(dot);
   partial[n.partial_at + 2 * id] = sum.x;
   partial[n.partial_at + 2 * id + 1] = sum.y;
 }
@@ -171,11 +172,12 @@ fn segmentReduce(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: ve
   }
   let k = id % (n.length + 1);
   let segment = id / (n.length + 1);
-  var sum = Double(0.0, 0.0);
+  var dot = NO_DOT;
   for (var piece = 0u; piece < n.pieces; piece++) {
     let at = n.partial_at + 2 * ((segment * n.pieces + piece) * (n.length + 1) + k);
-    sum = doubleAdd(sum, Double(partial[at], partial[at + 1]));
+    dot = dotJoin(dot, dotOf(Double(partial[at], partial[at + 1])));
   }
+  let sum = dotValue(dot);
   if (k < n.length) {
     sums[n.sums_at + segment * n.length + k] = sum.x;
   } else {
@@ -192,7 +194,10 @@ fn segmentScan(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3
   if (segment >= n.groups) {
     return;
   }
-  var sum: array<Double, LENGTH>;
+  var dots: array<Dot, LENGTH>;
+  for (var k = 0u; k < LENGTH; k++) {
+    dots[k] = NO_DOT;
+  }
   var total = Double(0.0, 0.0);
   for (var i = t; i < n.size; i += THREADS) {
     let index = indices[n.indices_at + i];
@@ -207,7 +212,7 @@ fn segmentScan(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3
     let weight = weights[n.weights_at + i];
     total = doubleAddFloat(total, weight);
     for (var k = 0u; k < LENGTH; k++) {
-      sum[k] = doubleAddProduct(sum[k], weight, vectors[n.vectors_at + i * LENGTH + k]);
+      dots[k] = dotAdd(dots[k], weight, vectors[n.vectors_at + i * LENGTH + k]);
     }
   }
   let all = groupSumDouble(total, t);
@@ -216,9 +221,9 @@ fn segmentScan(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3
   }
   for (var k = 0u; k < LENGTH; k++) {
     workgroupBarrier();
-    let whole = groupSumDouble(sum[k], t);
+    let whole = laneSumDot(dots[k], t, THREADS);
     if (t == 0u) {
-      sums[n.sums_at + segment * LENGTH + k] = whole.x + whole.y;
+      sums[n.sums_at + segment * LENGTH + k] = whole.x;
     }
   }
 }
