@@ -4,7 +4,7 @@ import type { DeviceMemory } from "../device/memory.js";
 import { nearestOperations } from "../device/operations/codebook.js";
 import type { Engine } from "../engine.js";
 
-const MANY = declareKernel("nearest", "nearestMany", {
+const MANY = declareKernel("codebook", "nearestMany", {
   reads: { vectors: "f32", codebook: "f32" },
   writes: { indices: "i32", distances: "f32" },
   numbers: { count: "u32", codewords: "u32" },

@@ -1,14 +1,5 @@
 // Nearest codewords of many vectors.
 
-//# codebookColumns
-// [C, v] -> [v][C] from books[at] on, so that neighboring threads search neighboring codewords; C goes to books[stage].
-extern "C" __global__ void codebookColumns(const float* codebook, float* books, unsigned codewords, unsigned length,
-                                           unsigned stage, unsigned at) {
-  unsigned i = blockIdx.x * THREADS + threadIdx.x;
-  if (i == 0) books[stage] = (float)codewords;
-  if (i < codewords * length) books[(size_t)at + i] = codebook[(size_t)(i % codewords) * length + i / codewords];
-}
-
 //# nearestTiled
 // HELD vectors a thread, 256 apart, against all codewords, which pass through shared memory 256 at a time. Codewords are
 // compared by the score s(c) = x.c - |c|^2 / 2 = (|x|^2 - d(c)) / 2 in fused arithmetic; of a run of RUN codewords only the

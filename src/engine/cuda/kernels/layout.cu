@@ -27,3 +27,12 @@ extern "C" __global__ void gatherRows(const float* table, const int* indices, fl
     } else y[i] = table[(size_t)row * width + i % width];
   }
 }
+
+//# codebookColumns
+// [C, v] -> [v][C] from books[at] on, so that neighboring threads search neighboring codewords; C goes to books[stage].
+extern "C" __global__ void codebookColumns(const float* codebook, float* books, unsigned codewords, unsigned length,
+                                           unsigned stage, unsigned at) {
+  unsigned i = blockIdx.x * THREADS + threadIdx.x;
+  if (i == 0) books[stage] = (float)codewords;
+  if (i < codewords * length) books[(size_t)at + i] = codebook[(size_t)(i % codewords) * length + i / codewords];
+}

@@ -4,7 +4,7 @@ import type { Engine } from "../../engine.js";
 import { declareKernel } from "../device.js";
 import type { DeviceMemory } from "../memory.js";
 
-const COLUMNS = declareKernel("codebook", "codebookColumns", {
+const COLUMNS = declareKernel("layout", "codebookColumns", {
   reads: { codebook: "f32" },
   writes: { books: "f32" },
   numbers: { codewords: "u32", length: "u32", stage: "u32", at: "u32" },

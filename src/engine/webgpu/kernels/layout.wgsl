@@ -42,3 +42,16 @@ fn gatherRows(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3u
     }
   }
 }
+
+//# codebookColumns
+// [C, v] -> [v][C] from books[at] on, so that neighboring threads search neighboring codewords; C goes to books[stage].
+@compute @workgroup_size(THREADS)
+fn codebookColumns(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3u, @builtin(local_invocation_index) t: u32) {
+  let i = groupOf(w, c) * THREADS + t;
+  if (i == 0) {
+    books[n.books_at + n.stage] = f32(n.codewords);
+  }
+  if (i < n.codewords * n.length) {
+    books[n.books_at + n.at + i] = codebook[n.codebook_at + i % n.codewords * n.length + i / n.codewords];
+  }
+}
