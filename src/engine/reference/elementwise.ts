@@ -31,6 +31,17 @@ export function elementwiseOperations(
     return result;
   };
 
+  /** result[r, ..] = operation(a[r, ..], ofRows[r]). */
+  const withRows = (name: string, operation: (a: number, ofRow: number) => number) => (a: F32, ofRows: F32) => {
+    const { rows, width } = checkWithRows(name, a, ofRows);
+    const [source, values] = [memory.host(a), memory.host(ofRows)];
+    const result = memory.empty(a.shape);
+    const out = memory.host(result);
+    for (let row = 0; row < rows; row++)
+      for (let i = row * width; i < (row + 1) * width; i++) out[i] = operation(source[i], values[row]);
+    return result;
+  };
+
   const unary = (name: string, operation: (a: number) => number) => (a: F32) => {
     checkUnary(name, a);
     const source = memory.host(a);
@@ -66,25 +77,8 @@ export function elementwiseOperations(
       for (let i = 0; i < out.length; i++) out[i] += source[i] * rounded;
     },
 
-    scaleRows(a, factors) {
-      const { rows, width } = checkWithRows("scaleRows", a, factors);
-      const [source, factor] = [memory.host(a), memory.host(factors)];
-      const result = memory.empty(a.shape);
-      const out = memory.host(result);
-      for (let row = 0; row < rows; row++)
-        for (let i = row * width; i < (row + 1) * width; i++) out[i] = source[i] * factor[row];
-      return result;
-    },
-
-    divideRows(a, divisors) {
-      const { rows, width } = checkWithRows("divideRows", a, divisors);
-      const [source, divisor] = [memory.host(a), memory.host(divisors)];
-      const result = memory.empty(a.shape);
-      const out = memory.host(result);
-      for (let row = 0; row < rows; row++)
-        for (let i = row * width; i < (row + 1) * width; i++) out[i] = source[i] / divisor[row];
-      return result;
-    },
+    scaleRows: withRows("scaleRows", (a, factor) => a * factor),
+    divideRows: withRows("divideRows", (a, divisor) => a / divisor),
 
     siluMultiply(gate, up) {
       checkSiluMultiply(gate, up);

@@ -97,6 +97,14 @@ extern "C" __global__ void scaleRows(const float* a, const float* factors, float
   }
 }
 
+//# divideRows
+extern "C" __global__ void divideRows(const float* a, const float* divisors, float* y, unsigned size, unsigned width) {
+  unsigned begin = blockIdx.x * 1024 + threadIdx.x;
+  for (unsigned i = begin; i < min(begin + 1024, size); i += THREADS) {
+    y[i] = a[i] / divisors[i / width];
+  }
+}
+
 //# siluMultiply
 extern "C" __global__ void siluMultiply(const float* gate, const float* up, float* y, unsigned size) {
   unsigned begin = blockIdx.x * 1024 + threadIdx.x;

@@ -70,7 +70,7 @@ const SCALE_ROWS = declareKernel("elementwise", "scaleRows", {
   writes: { y: "f32" },
   numbers: { size: "u32", width: "u32" },
 });
-const DIVIDE_ROWS = declareKernel("rows", "divideRows", {
+const DIVIDE_ROWS = declareKernel("elementwise", "divideRows", {
   reads: { a: "f32", divisors: "f32" },
   writes: { y: "f32" },
   numbers: { size: "u32", width: "u32" },
