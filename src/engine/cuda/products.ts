@@ -3,7 +3,7 @@ import type { F32 } from "../../tensor/index.js";
 import { checkGram, checkMatmul } from "../check.js";
 import { declareKernel } from "../device/device.js";
 import type { DeviceMemory } from "../device/memory.js";
-import { elementGroups } from "../device/operations/elementwise.js";
+import { elementGroups, elementwiseOperations } from "../device/operations/elementwise.js";
 import type { Engine, Precision } from "../engine.js";
 import type { Library } from "../koffi.js";
 import { bind, CUBLAS, type Functions } from "./bindings.js";
@@ -19,11 +19,6 @@ const DEFAULT_ALGORITHM = -1;
 /** cuBLAS wants 32 MiB on Hopper; one workspace on one stream keeps results the same in each run. */
 const WORKSPACE_BYTES = 2 ** 25;
 
-const SCALE_ROWS = declareKernel("products", "weighRows", {
-  reads: { x: "f32", weights: "f32" },
-  writes: { y: "f32" },
-  numbers: { size: "u32", width: "u32" },
-});
 const MIRROR = declareKernel("products", "mirror", { writes: { a: "f32" }, numbers: { n: "u32" } });
 
 export class Cublas {
@@ -85,6 +80,7 @@ export function productOperations(
   precision: Precision,
   { halvesOf, overflow }: HalfConversion,
 ): Pick<Engine, "matmul" | "gram" | "overflowed"> {
+  const { scaleRows } = elementwiseOperations(memory);
   const at = (tensor: F32): number => addressOf(memory.blockOf(tensor)) + tensor.byteOffset;
   const one = Float32Array.of(1);
   const [alphaCell, betaCell] = [new Float32Array(1), new Float32Array(1)];
@@ -127,12 +123,7 @@ export function productOperations(
       memory.check(accumulator, x);
       if (rows * columns === 0) return;
       memory.scope(() => {
-        let weighted = x;
-        if (weights) {
-          weighted = memory.empty(x.shape);
-          const tensors = [x, weights, weighted];
-          memory.run(SCALE_ROWS, { groups: elementGroups(x.size), tensors, numbers: [x.size, columns] });
-        }
+        const weighted = weights ? scaleRows(x, weights) : x;
         memory.noteWritten(memory.blockOf(accumulator));
         // statistics keep f32 whatever the precision: they decide every code that follows
         const shape = [cublas.handle, PLAIN, TRANSPOSED, columns, columns, rows, one, at(x), R_32F, columns];

@@ -1,11 +1,4 @@
 
-//# weighRows
-// Each row of x times its weight.
-extern "C" __global__ void weighRows(const float* x, const float* weights, float* y, unsigned size, unsigned width) {
-  unsigned begin = blockIdx.x * 1024 + threadIdx.x;
-  for (unsigned i = begin; i < min(begin + 1024, size); i += THREADS) y[i] = x[i] * weights[i / width];
-}
-
 //# mirror
 // Copies the lower triangle of a [n, n] over the upper.
 extern "C" __global__ void mirror(float* a, unsigned n) {
