@@ -3,33 +3,21 @@ import { checkClippedFakeQuantize, type GroupExtents } from "../../check.js";
 import type { ClippingLogits, Engine, GroupGridOptions, WeightFactors } from "../../engine.js";
 import { declareKernel } from "../device.js";
 import type { DeviceMemory } from "../memory.js";
-import { lanesFor, runGroups } from "./grid.js";
+import { lanesFor, RUNS, runGroups } from "./grid.js";
 
 type Operations = Pick<Engine, "clippedFakeQuantize" | "clippedFakeQuantizeGrad">;
 
-// As in grid.ts: width: columns of a group; perRow: groups of a row, G of engine.ts; runs: O G.
-const RUNS = {
-  runs: "u32",
-  columns: "u32",
-  width: "u32",
-  perRow: "u32",
-  levels: "u32",
-  symmetric: "u32",
-  withRows: "u32",
-  withColumns: "u32",
-  withLogits: "u32",
-  lanes: "u32",
-} as const;
+const CLIPPING = { ...RUNS, withRows: "u32", withColumns: "u32", withLogits: "u32", lanes: "u32" } as const;
 const INPUTS = { weights: "f32", rowFactors: "f32", columnFactors: "f32", upper: "f32", lower: "f32" } as const;
 const CLIPPED_FAKE_QUANTIZE = declareKernel("fusedgrid", "clippedFakeQuantize", {
   reads: INPUTS,
   writes: { y: "f32" },
-  numbers: RUNS,
+  numbers: CLIPPING,
 });
 const CLIPPED_FAKE_QUANTIZE_GRAD = declareKernel("fusedgrid", "clippedFakeQuantizeGrad", {
   reads: { ...INPUTS, grad: "f32" },
   writes: { logits: "f32", state: "u32" },
-  numbers: RUNS,
+  numbers: CLIPPING,
 });
 const FACTOR_GRADS = declareKernel("factorgrads", "factorGrads", {
   reads: { weights: "f32", rowFactors: "f32", columnFactors: "f32", grad: "f32", state: "u32" },

@@ -7,16 +7,15 @@ import type { DeviceMemory } from "../memory.js";
 type Operations = Pick<Engine, "clippedGrid" | "clippedGridGrad" | "fakeQuantize" | "fakeQuantizeGrad" | "affineCodes">;
 
 // width: columns of a group; perRow: groups of a row, G of engine.ts; runs: O G
-const CLIPPING = {
+export const RUNS = {
   runs: "u32",
   columns: "u32",
   width: "u32",
   perRow: "u32",
   levels: "u32",
   symmetric: "u32",
-  withLogits: "u32",
-  lanes: "u32",
 } as const;
+const CLIPPING = { ...RUNS, withLogits: "u32", lanes: "u32" } as const;
 const CLIPPED_GRID = declareKernel("grid", "clippedGrid", {
   reads: { weights: "f32", upper: "f32", lower: "f32" },
   writes: { scale: "f32", zero: "f32" },
