@@ -290,17 +290,6 @@ fn roundToHalf(x: f32) -> f32 {
 var<workgroup> groupFloats: array<f32, THREADS>;
 var<workgroup> groupDoubles: array<Double, THREADS>;
 
-fn groupSum(x: f32, t: u32) -> f32 {
-  groupFloats[t] = x;
-  for (var step = THREADS / 2u; step > 0u; step /= 2u) {
-    workgroupBarrier();
-    if (t < step) {
-      groupFloats[t] += groupFloats[t + step];
-    }
-  }
-  return workgroupUniformLoad(&groupFloats[0]);
-}
-
 fn groupMax(x: f32, t: u32) -> f32 {
   groupFloats[t] = x;
   for (var step = THREADS / 2u; step > 0u; step /= 2u) {
