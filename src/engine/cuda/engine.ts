@@ -67,7 +67,10 @@ export async function createCudaEngine(
     ...deviceOperations(memory),
     ...tensorNearestOperations(memory),
     ...productOperations(memory, cublas, precision, conversion),
-    ...(precision === "f16" ? tensorAttentionOperations(memory, conversion) : {}),
+    ...(precision === "f16" && {
+      ...tensorAttentionOperations(memory, conversion),
+      overflowed: conversion.overflowed,
+    }),
     ...factorOperations(memory, cublas),
     name: "cuda" as const,
     description: described.description,

@@ -2,6 +2,7 @@ import type { F32 } from "../../tensor/index.js";
 import { type Binding, declareKernel } from "../device/device.js";
 import type { DeviceMemory } from "../device/memory.js";
 import { elementGroups } from "../device/operations/elementwise.js";
+import { overflowWord } from "../device/operations/overflow.js";
 
 const HALVES = declareKernel("products", "halves", {
   reads: { x: "f32" },
@@ -13,10 +14,9 @@ export type HalfConversion = ReturnType<typeof halfConversion>;
 
 /** Operands in f16 for the tensor cores; a tensor is converted once, however many operations it is in. */
 export function halfConversion(memory: DeviceMemory) {
-  /** Not 0 when a finite element was too large. */
-  const overflow = memory.keep(memory.create([1], "i32"));
+  const { overflow, overflowed } = overflowWord(memory);
   return {
-    overflow,
+    overflowed,
     /** A tensor's elements in f16, from a multiple of 16 bytes on; there until the tensor is written or freed. */
     halvesOf(tensor: F32): Binding {
       const bytes = 2 * tensor.size;

@@ -78,8 +78,8 @@ export function productOperations(
   memory: DeviceMemory,
   cublas: Cublas,
   precision: Precision,
-  { halvesOf, overflow }: HalfConversion,
-): Pick<Engine, "matmul" | "gram" | "overflowed"> {
+  { halvesOf }: HalfConversion,
+): Pick<Engine, "matmul" | "gram"> {
   const { scaleRows } = elementwiseOperations(memory);
   const at = (tensor: F32): number => addressOf(memory.blockOf(tensor)) + tensor.byteOffset;
   const one = Float32Array.of(1);
@@ -109,13 +109,6 @@ export function productOperations(
         cublas.call("cublasGemmStridedBatchedEx", ...head, ...right, k * n, ...left, m * k, ...out, ...tail);
       }
       return result;
-    },
-
-    async overflowed() {
-      if (precision !== "f16") return false;
-      const [seen] = await memory.read(overflow);
-      if (seen !== 0) memory.write(overflow, Int32Array.of(0));
-      return seen !== 0;
     },
 
     gram(accumulator, x, weights) {

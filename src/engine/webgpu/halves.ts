@@ -2,6 +2,7 @@ import type { F32 } from "../../tensor/index.js";
 import { type Binding, declareKernel } from "../device/device.js";
 import type { DeviceMemory } from "../device/memory.js";
 import { elementGroups } from "../device/operations/elementwise.js";
+import { overflowWord } from "../device/operations/overflow.js";
 import type { Engine } from "../engine.js";
 
 // f32 is declared as u32: its bits are looked at
@@ -25,8 +26,7 @@ export interface HalfConversion extends Pick<Engine, "overflowed"> {
 }
 
 export function halfConversion(memory: DeviceMemory): HalfConversion {
-  /** Not 0 when a finite element was too large. */
-  const overflow = memory.keep(memory.create([1], "i32"));
+  const { overflow, overflowed } = overflowWord(memory);
   return {
     packedOf(tensor) {
       const bytes = Math.max(1, Math.ceil(tensor.size / 8)) * 16;
@@ -45,10 +45,6 @@ export function halfConversion(memory: DeviceMemory): HalfConversion {
       memory.run(NOTE, { groups, tensors: [tensor, overflow], numbers: [tensor.size] });
     },
 
-    async overflowed() {
-      const [seen] = await memory.read(overflow);
-      if (seen !== 0) memory.write(overflow, Int32Array.of(0));
-      return seen !== 0;
-    },
+    overflowed,
   };
 }
