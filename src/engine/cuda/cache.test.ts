@@ -8,7 +8,7 @@ import { BitwrightError } from "../../errors.js";
 import { declaredKernels, type KernelDeclaration } from "../device/device.js";
 import "../device/engine.js";
 import { type Library, loadKoffi } from "../koffi.js";
-import { architectureFor, CudaCompiler, cudaSource } from "./compile.js";
+import { architectureFor, CudaCompiler, compilerFor, cudaSource } from "./compile.js";
 import { KERNEL_FILES } from "./kernels.generated.js";
 import { openToolkitLibrary } from "./libraries.js";
 
@@ -119,6 +119,28 @@ function tests(library: Library, folder: string): void {
     writeFileSync(only()[0], readFileSync(only()[0]).subarray(0, -1));
     expect(compiles(() => expect(compiler("compute_90").compile(SCALE, [])).toEqual(text))).toBe(1);
     expect(compiles(() => compiler("sm_90").compile(SCALE, []))).toBe(1);
+  });
+
+  it.each([
+    [-1, "nothing that it tells"],
+    [0, "nothing that it tells"],
+    [257, "nothing that it tells"], // more than there can be: the list is not asked for
+    [3, "80, 86, 90"],
+  ])("NVRTC that counts %d architectures compiles for %s", (count, known) => {
+    const tells: Library = {
+      func: (prototype) =>
+        prototype.includes("nvrtcGetNumSupportedArchs")
+          ? (out) => {
+              (out as Int32Array)[0] = count;
+              return 0;
+            }
+          : library.func(prototype),
+    };
+    const card = { ordinal: 0, name: "Old Card", capability: [7, 5], multiprocessors: 1, bytes: 1 } as const;
+    expect(() => compilerFor(tells, card)).toThrow(
+      `Old Card has compute capability 7.5, and this NVRTC compiles for ${known}`,
+    );
+    if (count === 3) expect(compilerFor(tells, { ...card, capability: [9, 0] }).architecture).toBe("sm_90");
   });
 
   it("is in the folder that BITWRIGHT_CACHE names", () => {

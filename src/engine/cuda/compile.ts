@@ -37,9 +37,8 @@ export function compilerFor(library: Library, { name, capability }: CardDescript
   const nvrtc = bind(library, NVRTC);
   const count = new Int32Array(1);
   checkStatus(nvrtc, nvrtc.nvrtcGetNumSupportedArchs(count), "nvrtcGetNumSupportedArchs");
-  const supported = new Int32Array(Math.max(0, Math.min(count[0], MOST_ARCHITECTURES)));
-  if (supported.length > 0 && supported.length === count[0])
-    checkStatus(nvrtc, nvrtc.nvrtcGetSupportedArchs(supported), "nvrtcGetSupportedArchs");
+  const supported = new Int32Array(count[0] > 0 && count[0] <= MOST_ARCHITECTURES ? count[0] : 0);
+  if (supported.length > 0) checkStatus(nvrtc, nvrtc.nvrtcGetSupportedArchs(supported), "nvrtcGetSupportedArchs");
   const architecture = architectureFor(capability, [...supported]);
   if (architecture) return new CudaCompiler(library, architecture);
   throw new BitwrightError(
