@@ -24,6 +24,12 @@ __device__ inline void shrinkRuns(double2* shrinks, const float* upper, const fl
   shrinks[threadIdx.x] = withLogits ? make_double2(sigmoid(upper[mine]), sigmoid(lower[mine])) : make_double2(1.0, 1.0);
 }
 
+/** The elements of a run behind those that its threads hold. */
+template <typename Load, typename Use>
+__device__ inline void eachMore(Run range, unsigned lane, unsigned lanes, Load load, Use use) {
+  inBatches<BATCH>(range.begin + lane + HELD * lanes, range.end, lanes, load, use);
+}
+
 //# clippedFakeQuantize
 extern "C" __global__ void clippedFakeQuantize(const float* __restrict__ weights, const float* __restrict__ rowFactors,
                                                const float* __restrict__ columnFactors, const float* upper, const float* lower,
@@ -58,7 +64,7 @@ extern "C" __global__ void clippedFakeQuantize(const float* __restrict__ weights
   }
   auto loadMore = [&](unsigned at) { return scaledBy(weights[at], withColumns ? columnFactors[at - begin] : 1.0f, ofRow); };
   if (!held)
-    inBatches<BATCH>(range.begin + lane + HELD * lanes, range.end, lanes, loadMore, [&](float more, unsigned) {
+    eachMore(range, lane, lanes, loadMore, [&](float more, unsigned) {
       high = fmaxf(high, more);
       low = fminf(low, more);
     });
@@ -77,7 +83,7 @@ extern "C" __global__ void clippedFakeQuantize(const float* __restrict__ weights
     if (at < range.end) y[at] = (clampTo(roundedRatio(x[k], step) + shift, top) - shift) * step;
   }
   if (held) return;
-  inBatches<BATCH>(range.begin + lane + HELD * lanes, range.end, lanes, loadMore,
+  eachMore(range, lane, lanes, loadMore,
            [&](float more, unsigned at) { y[at] = (clampTo(roundedRatio(more, step) + shift, top) - shift) * step; });
 }
 
@@ -130,7 +136,7 @@ extern "C" __global__ void clippedFakeQuantizeGrad(const float* __restrict__ wei
     look(x[k], range.begin + lane + k * lanes);
   }
   auto loadMore = [&](unsigned at) { return scaledBy(weights[at], withColumns ? columnFactors[at - begin] : 1.0f, ofRow); };
-  if (!held) inBatches<BATCH>(range.begin + lane + HELD * lanes, range.end, lanes, loadMore, look);
+  if (!held) eachMore(range, lane, lanes, loadMore, look);
   float most = laneMax(high, lanes);
   float least = -laneMax(-low, lanes);
   if (withRows || withColumns) {
@@ -154,7 +160,7 @@ extern "C" __global__ void clippedFakeQuantizeGrad(const float* __restrict__ wei
   for (unsigned k = 0; k < HELD; k++)
     if (range.begin + lane + k * lanes < range.end) add(x[k], given[k]);
   if (!held)
-    inBatches<BATCH>(range.begin + lane + HELD * lanes, range.end, lanes, [&](unsigned at) { return make_float2(loadMore(at), grad[at]); },
+    eachMore(range, lane, lanes, [&](unsigned at) { return make_float2(loadMore(at), grad[at]); },
              [&](float2 more, unsigned) { add(more.x, more.y); });
   ofStep = laneSum(ofStep, lanes);
   if (lane != 0 || run >= runs) return;

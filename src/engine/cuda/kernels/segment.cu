@@ -131,7 +131,8 @@ extern "C" __global__ void segmentReduce(const float* partial, float* sums, floa
 
 //# segmentScan
 // A segment a group, which looks through all indices: each thread adds its vectors of the segment in order, then the threads' sums
-// are added in theirs. For few segments. A thread asks for several indices before it looks at the first: they are far away.
+// are added in theirs. For few segments. A thread asks for several indices before it looks at the first: they are far away; and it
+// collects its hits before it adds one (so no `inBatches`), for a hit of any thread stops its whole warp.
 extern "C" __global__ void segmentScan(const float* vectors, const float* weights, const int* indices, float* sums, float* totals,
                                        int* fault, unsigned size, unsigned segments, int check) {
   unsigned segment = blockIdx.x;
