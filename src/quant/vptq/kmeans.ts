@@ -142,11 +142,13 @@ function repair(
 async function worstServed(engine: Engine, weights: F32, distances: F32, count: number): Promise<number[]> {
   const [cost, factors] = await Promise.all([engine.read(distances), engine.read(weights)]);
   for (let i = 0; i < cost.length; i++) cost[i] *= factors[i];
-  // of millions of vectors only those from the least that is taken on are sorted by place
-  const positive = cost.filter((x) => x > 0).sort();
-  const least = positive.length > count ? positive[positive.length - count] : 0;
+  // of millions only those are sorted that share the upper half of their bits, in the order of positive numbers, with one taken
+  const halves = new Uint16Array(cost.buffer, cost.byteOffset, 2 * cost.length);
+  const held = new Uint32Array(2 ** 16);
+  for (let i = 0; i < cost.length; i++) if (cost[i] > 0) held[halves[2 * i + 1]]++;
+  let least = held.length - 1;
+  for (let together = held[least]; together < count && least > 0; together += held[least]) least--;
   const chosen: number[] = [];
-  for (let i = 0; i < cost.length; i++) if (cost[i] > least) chosen.push(i);
-  for (let i = 0; least > 0 && chosen.length < count; i++) if (cost[i] === least) chosen.push(i);
-  return chosen.sort((a, b) => cost[b] - cost[a] || a - b);
+  for (let i = 0; i < cost.length; i++) if (cost[i] > 0 && halves[2 * i + 1] >= least) chosen.push(i);
+  return chosen.sort((a, b) => cost[b] - cost[a] || a - b).slice(0, count);
 }
