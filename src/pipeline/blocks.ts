@@ -27,7 +27,7 @@ export interface BlockWork {
   needsStatistics(block: number, slot: string): boolean;
   /**
    * Called once for each stage, with the statistics of the linears' shared input (undefined when none was needed). Quantizes
-   * the stage's linears and returns what they decode to, [O, I] by slot; a slot left out keeps its weights.
+   * the stage's linears and returns what they decode to, [O, I] by slot, for the quantized stream; a slot left out keeps its weights.
    */
   quantizeStage(
     block: number,

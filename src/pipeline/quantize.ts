@@ -188,6 +188,10 @@ async function quantizeByLinear(run: JobRun): Promise<ReadonlyMap<string, Float3
       },
       quantizeStage: async (block, slots, weights, statistics) => {
         const decoded: Record<string, Float32Array> = {};
+        const decode = (slot: string, record: QuantizedRecord) => {
+          // nothing sees the quantized weights of a stream in full precision
+          if (recipe.propagate === "quantized") decoded[slot] = dequantize(record);
+        };
         for (const slot of slots) {
           await breathe(signal);
           const linear = bySlot.get(`${block}/${slot}`);
@@ -202,7 +206,7 @@ async function quantizeByLinear(run: JobRun): Promise<ReadonlyMap<string, Float3
           const earlier = finished.has(name) ? await readUnit(journal, name) : undefined;
           if (earlier) {
             run.finish(linear, earlier, true);
-            decoded[slot] = dequantize(earlier.record);
+            decode(slot, earlier.record);
             continue;
           }
           const since = performance.now();
@@ -212,7 +216,7 @@ async function quantizeByLinear(run: JobRun): Promise<ReadonlyMap<string, Float3
           const unit = { name, record, metrics, seconds: (performance.now() - since) / 1000 };
           await writeUnit(journal, unit);
           run.finish(linear, unit, false);
-          decoded[slot] = dequantize(record);
+          decode(slot, record);
           run.advance(linear.operations);
         }
         return decoded;
