@@ -1,9 +1,9 @@
-// How long a model of LLaMA-2-7B's size takes: two of its blocks with random weights are quantized, and from the end of the first to
-// the end of the second passes what a block costs: reading, statistics or training, quantization, writing. 32 times that, and what
-// the process takes beside its blocks.
+// How long a model of LLaMA-2-7B's size takes: some of its blocks with random weights are quantized, and from the end of the first
+// to the end of the last passes what those between cost: reading, statistics or training, quantization, writing. 32 times a
+// block, and what the process takes beside its blocks. On several cards the first are as many blocks as there are cards.
 //
-//   node bench/speed/seven.mjs [--method vptq,omniquant] [--engine cuda] [--device 0] [--layers 2] [--samples 128] [--window 2048]
-//     [--options="--vector-length 8 ..."]
+//   node bench/speed/seven.mjs [--method vptq,omniquant] [--engine cuda] [--device 0 | --devices 0,1] [--layers 2] [--samples 128]
+//     [--window 2048] [--options="--vector-length 8 ..."]
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -16,6 +16,7 @@ const { values: args } = parseArgs({
     method: { type: "string", default: "vptq,omniquant" },
     engine: { type: "string", default: "cuda" },
     device: { type: "string" },
+    devices: { type: "string" },
     layers: { type: "string", default: "2" },
     samples: { type: "string", default: "128" },
     window: { type: "string", default: "2048" },
@@ -32,6 +33,8 @@ const OPTIONS = {
 };
 const [layers, window, samples] = [args.layers, args.window, args.samples].map(Number);
 const [hidden, mlp, heads] = [args.hidden, args.mlp, args.heads].map(Number);
+const cards = args.devices?.split(",").length ?? 1;
+if (layers <= cards) throw new Error(`--layers: expected more than the ${cards} cards, got ${layers}`);
 const scratch = mkdtempSync(join(tmpdir(), "bitwright-seven-"));
 try {
   const model = join(scratch, "model");
@@ -43,10 +46,10 @@ try {
   for (const method of args.method.split(",")) {
     const options = (args.options ?? OPTIONS[method]).split(" ");
     const source = ["--calibration", calibration, "--samples", args.samples, "--window", args.window];
-    const on = ["--engine", args.engine, ...(args.device ? ["--device", args.device] : [])];
+    const on = ["--engine", args.engine, ...choice("device"), ...choice("devices")];
     const command = ["quantize", model, "-o", join(scratch, method), "--method", method, ...options, ...source, ...on];
     const { whole, ends } = await run(command);
-    const block = (ends.at(-1) - ends.at(-2)) / 1000;
+    const block = (Math.max(...ends) - Math.max(...ends.slice(0, cards))) / 1000 / (layers - cards);
     const minutes = (BLOCKS * block + whole / 1000 - layers * block) / 60;
     console.log(
       `${method} ${options.join(" ")}: a block ${block.toFixed(1)} s, the process with ${layers} blocks ` +
@@ -56,6 +59,11 @@ try {
   }
 } finally {
   rmSync(scratch, { recursive: true, force: true });
+}
+
+/** An option of ours that the command takes as it is. */
+function choice(name) {
+  return args[name] ? [`--${name}`, args[name]] : [];
 }
 
 /** Milliseconds of the process, and when the last linear of each block was told. */
