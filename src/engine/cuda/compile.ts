@@ -4,7 +4,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { env } from "node:process";
 import { BitwrightError } from "../../errors.js";
-import type { KernelDeclaration } from "../device/device.js";
+import { compiledAs, type KernelDeclaration } from "../device/device.js";
 import { kernelSource } from "../device/sources.js";
 import type { Library } from "../koffi.js";
 import { bind, type Functions, NVRTC } from "./bindings.js";
@@ -13,8 +13,9 @@ import { KERNEL_FILES } from "./kernels.generated.js";
 
 /** Text of a kernel as NVRTC gets it. */
 export function cudaSource(kernel: KernelDeclaration, constants: readonly number[]): string {
-  const defines = kernel.constants.map((name, index) => `#define ${name} ${constants[index]}`);
-  return [`#define THREADS ${kernel.threads}`, ...defines, kernelSource(KERNEL_FILES, kernel)].join("\n");
+  const { threads, constants: others } = compiledAs(kernel, constants);
+  const defines = others.map(([name, value]) => `#define ${name} ${value}`);
+  return [`#define THREADS ${threads}`, ...defines, kernelSource(KERNEL_FILES, kernel)].join("\n");
 }
 
 /**

@@ -1,6 +1,7 @@
 import { env } from "node:process";
 import { usageError } from "../../errors.js";
 import {
+  compiledAs,
   type Device,
   type DeviceBlock,
   type DeviceCall,
@@ -20,6 +21,12 @@ export class CudaBlock implements DeviceBlock {
   ) {}
 }
 
+interface LoadedFunction {
+  readonly handle: number;
+  /** Of a group. */
+  readonly threads: number;
+}
+
 /** Bytes of arguments that a launch may have at most (CUDA C++ Programming Guide, "Execution Configuration": 4 KB). */
 const ARGUMENT_BYTES = 4096;
 const [PARAMETER_END, PARAMETER_POINTER, PARAMETER_SIZE] = [0n, 1n, 2n];
@@ -30,13 +37,14 @@ const [PARAMETER_END, PARAMETER_POINTER, PARAMETER_SIZE] = [0n, 1n, 2n];
  */
 export class CudaDevice implements Device {
   readonly name = "cuda";
+  readonly mostThreads = 1024;
   readonly description: string;
   readonly arithmetic: string;
   readonly stream: number;
   /** Where BITWRIGHT_PROFILE asks for one. */
   readonly profile: CudaProfile | undefined;
   private readonly staging: Staging;
-  private readonly functions = new Map<string, number>();
+  private readonly functions = new Map<string, LoadedFunction>();
   private readonly modules: number[] = [];
   private readonly ordinalHandle: number;
   private readonly argumentMemory: unknown;
@@ -142,23 +150,24 @@ export class CudaDevice implements Device {
       at += 4;
     }
     this.sizeView[0] = at; // the high half stays 0
-    const launched = this.functionOf(kernel, constants);
+    const { handle, threads } = this.functionOf(kernel, constants);
     const { driver, stream, extra } = this;
     if (this.profile)
       this.profile.time(kernel.name, () =>
-        driver.call("cuLaunchKernel", launched, groups, 1, 1, kernel.threads, 1, 1, 0, stream, 0, extra),
+        driver.call("cuLaunchKernel", handle, groups, 1, 1, threads, 1, 1, 0, stream, 0, extra),
       );
-    else driver.call("cuLaunchKernel", launched, groups, 1, 1, kernel.threads, 1, 1, 0, stream, 0, extra);
+    else driver.call("cuLaunchKernel", handle, groups, 1, 1, threads, 1, 1, 0, stream, 0, extra);
   }
 
   /** The compiled kernel; compiled and loaded at its first use. */
-  private functionOf(kernel: KernelDeclaration, constants: readonly number[]): number {
+  private functionOf(kernel: KernelDeclaration, constants: readonly number[]): LoadedFunction {
     const key = constants.length === 0 ? kernel.name : `${kernel.name} ${constants.join(" ")}`;
     const known = this.functions.get(key);
     if (known !== undefined) return known;
     const module = this.driver.handle("cuModuleLoadData", this.compiler.compile(kernel, constants));
     this.modules.push(module);
-    const made = this.driver.handle("cuModuleGetFunction", module, kernel.name);
+    const handle = this.driver.handle("cuModuleGetFunction", module, kernel.name);
+    const made = { handle, threads: compiledAs(kernel, constants).threads };
     this.functions.set(key, made);
     return made;
   }

@@ -1,7 +1,7 @@
 import { checkNearestCodeword } from "../check.js";
 import { declareKernel } from "../device/device.js";
 import type { DeviceMemory } from "../device/memory.js";
-import { nearestOperations } from "../device/operations/codebook.js";
+import { codebookColumns, nearestOperations, SEARCH_CONSTANTS, vectorsOfGroup } from "../device/operations/codebook.js";
 import type { Engine } from "../engine.js";
 
 const SAMPLES = [[8], [6], [4], [2], [12]];
@@ -26,12 +26,15 @@ const NEAREST = declareKernel("tensorsearch", "nearestTensor", {
   constants: ["LENGTH"],
   samples: SAMPLES,
 });
-const LISTED = declareKernel("tensorsearch", "nearestListed", {
-  reads: { vectors: "f32", codebook: "f32", list: "i32", listed: "u32" },
+const LISTED = declareKernel("search", "nearestListed", {
+  reads: { vectors: "f32", books: "f32", list: "i32", listed: "u32" },
   writes: { indices: "i32", distances: "f32" },
-  numbers: { codewords: "u32" },
-  constants: ["LENGTH"],
-  samples: SAMPLES,
+  numbers: { codewords: "u32", groups: "u32" },
+  constants: SEARCH_CONSTANTS,
+  samples: [
+    [8, 8, 1, 0],
+    [4, 12, 1, 0],
+  ],
 });
 
 /** Pairs from which on the tensor cores pay. */
@@ -43,6 +46,8 @@ const MOST_LENGTH = 12;
 const THREADS = 256;
 /** Vectors that a group of `nearestTensor` holds. */
 const VECTORS_OF_GROUP = 512;
+/** Groups that share a list: about as many as a large card runs at once. */
+const LIST_GROUPS = 264;
 
 /** The search for many vectors in a large codebook by the tensor cores; otherwise what all devices do. */
 export const tensorNearestOperations = (memory: DeviceMemory): Pick<Engine, "nearestCodeword"> => {
@@ -82,12 +87,12 @@ export const tensorNearestOperations = (memory: DeviceMemory): Pick<Engine, "nea
           numbers: [count, codewords, tiles],
           constants,
         });
-        // groups for all of them: those beyond the list end at once
+        const held = vectorsOfGroup(count, vectorLength);
         memory.run(LISTED, {
-          groups: Math.ceil(count / THREADS),
-          tensors: [vectors, codebook, list, listed, indices, distances],
-          numbers: [codewords],
-          constants,
+          groups: LIST_GROUPS, // the list may be empty or hold all
+          tensors: [vectors, codebookColumns(memory, [codebook]), list, listed, indices, distances],
+          numbers: [codewords, LIST_GROUPS],
+          constants: [held, vectorLength, 1, 0],
         });
       });
       return { indices, distances };

@@ -27,7 +27,7 @@ export interface KernelDeclaration {
   readonly reads: readonly TensorParameter[];
   readonly writes: readonly TensorParameter[];
   readonly numbers: readonly NumberParameter[];
-  /** Whole numbers that are known when the kernel is compiled; one pipeline for each combination. */
+  /** Whole numbers that are known when the kernel is compiled; one pipeline for each combination. THREADS among them is `threads`. */
   readonly constants: readonly string[];
   /** Values of the constants with which tests compile the kernel. */
   readonly samples: readonly (readonly number[])[];
@@ -59,6 +59,16 @@ interface Signature {
 }
 
 const declared = new Map<string, KernelDeclaration>();
+
+/** Threads of a group, and the other constants. */
+export function compiledAs(
+  { threads, constants: names }: KernelDeclaration,
+  values: readonly number[],
+): { threads: number; constants: [name: string, value: number][] } {
+  const constants = names.map((name, place): [string, number] => [name, values[place]]);
+  const own = constants.find(([name]) => name === "THREADS");
+  return { threads: own?.[1] ?? threads, constants: constants.filter((one) => one !== own) };
+}
 
 /** Declares a kernel; the order of the names is the order of its parameters. */
 export function declareKernel(file: string, name: string, signature: Signature): KernelDeclaration {
@@ -111,6 +121,8 @@ export interface Device {
   freeBytes(): number | undefined;
   /** Freed blocks kept for later requests have so many bytes at most. Default: all that there are. */
   readonly reserveBytes?: number;
+  /** Threads that a group may have. Default 256. */
+  readonly mostThreads?: number;
   /** Contents undefined; a multiple of 4 bytes is given. Throws `DeviceOutOfMemory`. */
   allocate(bytes: number): DeviceBlock;
   /** Gives the memory back to the system. */

@@ -1,5 +1,5 @@
 import type { DType } from "../../tensor/index.js";
-import type { KernelDeclaration } from "../device/device.js";
+import { compiledAs, type KernelDeclaration } from "../device/device.js";
 import { type KernelFiles, kernelSource } from "../device/sources.js";
 import type { Failures } from "./failures.js";
 
@@ -23,6 +23,7 @@ const DIRECTIVE = /^(?:enable|requires|diagnostic)\b[^;]*;$/gm;
 /** What stands before a kernel's text: directives, THREADS, constants, the numbers `n` and the tensors. */
 export function shaderText(files: KernelFiles, kernel: KernelDeclaration, constants: readonly number[]): string {
   const source = kernelSource(files, kernel);
+  const { threads, constants: others } = compiledAs(kernel, constants);
   const directives = source.match(DIRECTIVE) ?? [];
   const tensors = [...kernel.reads, ...kernel.writes];
   const fields = [
@@ -32,8 +33,8 @@ export function shaderText(files: KernelFiles, kernel: KernelDeclaration, consta
   ];
   return [
     ...new Set(directives),
-    `const THREADS: u32 = ${kernel.threads}u;`,
-    ...kernel.constants.map((name, place) => `const ${name}: u32 = ${constants[place]}u;`),
+    `const THREADS: u32 = ${threads}u;`,
+    ...others.map(([name, value]) => `const ${name}: u32 = ${value}u;`),
     `struct Numbers { ${fields.join(", ")} }`,
     "@group(0) @binding(0) var<uniform> n: Numbers;",
     ...tensors.map(({ name, dtype }, place) => {

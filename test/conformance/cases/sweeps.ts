@@ -175,6 +175,8 @@ const vectorSweep: Case[] = [false, true].flatMap((feedback) => [
   ...[1, 3, 8].map((beam) => vectorCase({ rows: 24, layout: [[9, 2, 12, 7]], beam, feedback, gridded: true })),
   // codebooks of several codewords a thread of a device; with ties, the candidates are of one thread, too
   ...[false, true].map((gridded) => vectorCase({ rows: 32, layout: [[6, 4, 1100, 20]], beam: 6, feedback, gridded })),
+  // and of batches of them
+  ...[false, true].map((gridded) => vectorCase({ rows: 32, layout: [[4, 8, 9001, 20]], beam: 8, feedback, gridded })),
   vectorCase({
     rows: 60,
     layout: [
@@ -344,6 +346,7 @@ const coordinateSweep: Case[] = [
       beam,
     }),
   ),
+  coordinateCase({ rows: 32, layout: [[4, 8, 9001, 20]], beam: 8 }),
   coordinateCase({ rows: 24, layout: [[17, 4, 16]] }, [0, 7, 16]),
 ];
 

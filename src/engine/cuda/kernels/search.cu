@@ -1,4 +1,4 @@
-// Searches by a group: its VECTORS vectors of LENGTH elements against all codewords of a stage, every 256th of which is a
+// Searches by a group: its VECTORS vectors of LENGTH elements against all codewords of a stage, every THREADS-th of which is a
 // thread's. Distances are those of the contract, each step rounded; they are compared by their bits, which order the numbers
 // from 0 on and put NaN last. `books` is the C of each stage, then the stages' codebooks as columns, [LENGTH][C] (codebookColumns).
 
@@ -8,7 +8,7 @@
 // long vectors do not fit the registers, and unrolled they would take seconds to compile
 #if SLAB <= 64
 #define UNROLL _Pragma("unroll")
-#define AHEAD 4
+#define AHEAD (SLAB <= 32 ? 4 : 2)
 #define FILTERS 1
 #else
 #define UNROLL _Pragma("unroll 1")
@@ -29,6 +29,7 @@ struct Choice {
   unsigned chosen[STAGES][VECTORS];
 #if BEAM
   unsigned ownDistance[VECTORS][THREADS], ownIndex[VECTORS][THREADS];  // what each thread found
+  unsigned spread[VECTORS][WARPS];  // a bit a thread: what may be among the nearest is not all in the batch of what it found
 #endif
 #if FILTERS
   float scores[WARPS][VECTORS], least[VECTORS];  // of `filterOwn`
@@ -213,8 +214,13 @@ UNROLL
     own.index[m] = ~0u;
     float least = choice.least[m];
     bool known = norm[m] + fmaxf(norm[m] - 2.0f * least, 0.0f) < 1e36f;
-    if (known && best[m] < least - scoreBound(norm[m], least)) continue;
+    float enough = least - scoreBound(norm[m], least);
     bool alone = known && second[m] < best[m] - scoreBound(norm[m], best[m]);
+#if BEAM
+    unsigned spread = __ballot_sync(0xffffffffu, !(alone && second[m] < enough));
+    if (lane == 0) choice.spread[m][t / 32] = spread;
+#endif
+    if (known && best[m] < enough) continue;
     unsigned begin = alone ? where[m] : t, end = alone ? min(count, where[m] + AHEAD * THREADS) : count;
     auto load = [&](unsigned c) {
       Codeword codeword;
@@ -242,6 +248,9 @@ __device__ inline void findOwn(const float* book, unsigned count, unsigned width
     filterOwn(book, count, width, x, choice, own);
     return;
   }
+#endif
+#if BEAM
+  if (threadIdx.x < VECTORS * WARPS) choice.spread[threadIdx.x / WARPS][threadIdx.x % WARPS] = ~0u;
 #endif
   searchOwn(book, count, x, own);
 }
@@ -291,7 +300,7 @@ __device__ inline void leastOfWarp(unsigned& distance, unsigned& index) {
  * The `width` nearest codewords of the first stage to each vector of x (shared), nearest first, each continued greedily through
  * the later stages; the least distance after the last stage wins, the first of equals. All threads search the first codebook;
  * then a warp has a vector to itself: it takes the nearest of what the threads found, and looks through the codewords of that
- * thread for the one behind it. Threads that found nothing have no codeword that can be one of them.
+ * thread, or of the batch that it is in, for the one behind it. Threads that found nothing have no codeword that can be one of them.
  */
 __device__ void chooseAmong(const float* books, unsigned width, const float* x, Choice& choice) {
   unsigned t = threadIdx.x, m = t / 32, lane = t % 32, count = books[0];
@@ -356,9 +365,13 @@ UNROLL
         if (lane == 0)
           for (unsigned stage = 0; stage < STAGES; stage++) choice.chosen[stage][m] = trial[stage];
       }
-      unsigned next = INFINITE, where = ~0u;
+      unsigned next = INFINITE, where = ~0u, thread = index % THREADS, first = thread, end = count;
+      if (!(choice.spread[m][thread / 32] >> thread % 32 & 1)) {
+        first += index / (AHEAD * THREADS) * (AHEAD * THREADS);
+        end = min(count, first + AHEAD * THREADS);
+      }
 #pragma unroll 4
-      for (unsigned c = index % THREADS + THREADS * lane; c < count; c += THREADS * 32) {
+      for (unsigned c = first + THREADS * lane; c < end; c += THREADS * 32) {
         unsigned own = __float_as_uint(squaredDistance(vector, book + c, count));
         bool behind = own > distance || (own == distance && c > index);
         if (!behind || own >= next) continue;
@@ -368,7 +381,7 @@ UNROLL
       leastOfWarp(next, where);
 #pragma unroll
       for (unsigned j = 0; j < WARPS; j++)
-        if (index % THREADS == 32 * j + lane) {
+        if (thread == 32 * j + lane) {
           distances[j] = next;
           indices[j] = where;
         }
@@ -434,10 +447,32 @@ extern "C" __global__ void nearestGroups(const float* vectors, const float* book
                                              : squaredDistance(x + m * LENGTH, books + 1 + index, codewords);
 }
 
+//# nearestListed
+// The vectors of a list, VECTORS a group at a time. The list is in no fixed order, and a vector's result does not depend on its place.
+extern "C" __global__ void nearestListed(const float* vectors, const float* books, const int* list, const unsigned* listed,
+                                         int* indices, float* distances, unsigned codewords, unsigned groups) {
+  __shared__ Choice choice;
+  __shared__ float x[SLAB];
+  unsigned count = *listed, m = threadIdx.x;
+  for (unsigned first = blockIdx.x * VECTORS; first < count; first += groups * VECTORS) {
+    for (unsigned e = threadIdx.x; e < SLAB; e += THREADS)
+      x[e] = first + e / LENGTH < count ? vectors[(size_t)list[first + e / LENGTH] * LENGTH + e % LENGTH] : 0.0f;
+    __syncthreads();
+    nearestOf(books + 1, codewords, x, choice);
+    if (m < VECTORS && first + m < count) {
+      unsigned i = list[first + m], index = choice.found.index[m], distance = choice.found.distance[m];
+      indices[i] = index;
+      distances[i] = distance < INFINITE ? __uint_as_float(distance)
+                                         : squaredDistance(x + m * LENGTH, books + 1 + index, codewords);
+    }
+    __syncthreads();
+  }
+}
+
 //# sweepBlock
 // Columns [start, stop) of the segment [begin, end), one after the other, in the rows of the group's vectors. What a column left
 // goes to the block's later columns here, and to `errors` [stop - start, P] for those after the block.
-extern "C" __global__ void sweepBlock(const float* books, const float* feedback, float* running,
+extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS) sweepBlock(const float* books, const float* feedback, float* running,
                                       float* quantized, float* errors, int* indices, unsigned columns, unsigned rows,
                                       unsigned begin, unsigned end, unsigned start, unsigned stop, unsigned width) {
   __shared__ Choice choice;
@@ -480,7 +515,7 @@ extern "C" __global__ void sweepBlock(const float* books, const float* feedback,
 //# coordinateBlock
 // As sweepBlock, for coordinate descent: gradient [stop - start, P] holds H E of the block's columns before it; a change of E goes
 // to the block's later columns here, and to `error`.
-extern "C" __global__ void coordinateBlock(const float* books, const float* weights, const float* hessian,
+extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS) coordinateBlock(const float* books, const float* weights, const float* hessian,
                                            const float* gradient, float* quantized, float* error, int* indices,
                                            unsigned columns, unsigned rows, unsigned begin, unsigned end, unsigned start,
                                            unsigned stop, unsigned width) {

@@ -6,14 +6,14 @@ import { declareKernel } from "../device.js";
 import type { DeviceMemory } from "../memory.js";
 import { codebookColumns, SEARCH_CONSTANTS, vectorsOfGroup } from "./codebook.js";
 
-/** Constants of the kernels that sweep a block: those of the search, and the columns of a block at most. */
-export const BLOCK_CONSTANTS = [...SEARCH_CONSTANTS, "COLUMNS"];
+/** Constants of the kernels that sweep a block: those of the search, the columns of a block at most, threads of a group. */
+export const BLOCK_CONSTANTS = [...SEARCH_CONSTANTS, "COLUMNS", "THREADS"];
 export const BLOCK_SAMPLES = [
-  [8, 8, 1, 0, 32],
-  [4, 8, 1, 0, 64],
-  [2, 6, 2, 1, 64],
-  [1, 4, 3, 0, 64],
-  [1, 256, 2, 0, 8],
+  [8, 8, 1, 0, 32, 256],
+  [4, 8, 1, 0, 64, 256],
+  [2, 6, 2, 1, 64, 256],
+  [1, 4, 3, 0, 64, 256],
+  [1, 256, 2, 0, 8, 256],
 ];
 export const BLOCK_NUMBERS = {
   columns: "u32",
@@ -44,6 +44,12 @@ const MOST_COLUMNS = 64;
 const TILE = 2048;
 /** Longest vectors of which a group holds one. */
 const LONGEST = 256;
+/**
+ * A large codebook is read by every group for each column, and a processor waits for it the less the more threads ask. More groups
+ * than a large card has processors share these instead.
+ */
+const [LARGE, FEW_GROUPS] = [4096, 132];
+const [THREADS, MANY_THREADS] = [256, 512];
 
 export const productGroups = (m: number, n: number): number => Math.ceil(m / 64) * Math.ceil(n / 64);
 
@@ -78,14 +84,16 @@ export function sweptSegment(
   const width = stages.length > 1 ? Math.min(beam, stages[0].shape[0]) : 1;
   const vectors = vectorsOfGroup(rows / length, length);
   const columns = Math.min(MOST_COLUMNS, Math.floor(TILE / (vectors * length)));
+  const groups = Math.ceil(rows / (vectors * length));
+  const wide = stages[0].shape[0] > LARGE && groups <= FEW_GROUPS && (memory.device.mostThreads ?? 0) >= MANY_THREADS;
   return {
     begin,
     end,
     books: codebookColumns(memory, stages),
     columns,
-    groups: Math.ceil(rows / (vectors * length)),
+    groups,
     width,
-    constants: [vectors, length, stages.length, width > 1 ? 1 : 0, columns],
+    constants: [vectors, length, stages.length, width > 1 ? 1 : 0, columns, wide ? MANY_THREADS : THREADS],
   };
 }
 
