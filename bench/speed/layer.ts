@@ -28,14 +28,10 @@ const ROUNDS = 5;
 const { engine } = await createEngine(args.engine as EngineChoice);
 console.log(engine.description);
 const random = createRandom(0, "layer");
-const numbers = Float32Array.from({ length: 2 ** 20 + 7 }, () => random.normal());
-let drawn = 0;
+/** Drawn one by one: numbers that come again make vectors that are nearly alike, which is another problem. */
 const normal = (shape: number[], factor: (index: number) => number = () => 1): F32 =>
   engine.upload(
-    Float32Array.from(
-      { length: shape.reduce((a, b) => a * b, 1) },
-      (_, i) => factor(i) * numbers[drawn++ % numbers.length],
-    ),
+    Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => factor(i) * random.normal()),
     shape,
     "f32",
   );
@@ -105,11 +101,17 @@ await engine.scope(async () => {
     const feedback = unitUpper(engine);
     const columns = engine.transpose(weight);
     const stages = [book];
+    const few = engine.view(book, [256, v]);
     await time(`vectorSweep ${size} x ${size}, v ${v}, k ${codebook}`, () =>
       engine.vectorSweep(columns, feedback, [{ begin: 0, end: size, stages }]),
     );
     await time(`vectorSweep ${size} x ${size}, v ${v}, k 256`, () =>
-      engine.vectorSweep(columns, feedback, [{ begin: 0, end: size, stages: [engine.view(book, [256, v])] }]),
+      engine.vectorSweep(columns, feedback, [{ begin: 0, end: size, stages: [few] }]),
+    );
+    await time(`vectorSweep ${size} x ${size}, v ${v}, k ${codebook} + 256, beam 8`, () =>
+      engine.vectorSweep(columns, feedback, [{ begin: 0, end: size, stages: [book, engine.scale(few, 0.3)] }], {
+        beam: 8,
+      }),
     );
   }
   if (parts.has("layer")) {
@@ -142,8 +144,7 @@ function unitUpper(on: Engine): F32 {
   const data = new Float32Array(size * size);
   for (let i = 0; i < size; i++) {
     data[i * size + i] = 1;
-    for (let j = i + 1; j < size; j++)
-      data[i * size + j] = (0.3 / Math.sqrt(size)) * numbers[(i * 7 + j * 13) % numbers.length];
+    for (let j = i + 1; j < size; j++) data[i * size + j] = (0.3 / Math.sqrt(size)) * random.normal();
   }
   return on.upload(data, [size, size], "f32");
 }
