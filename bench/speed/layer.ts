@@ -132,7 +132,7 @@ await engine.scope(async () => {
         quantizeLinear(plan, weight, statistics, { engine, seed: round, name: "layer" }),
       );
       console.log(
-        `whole layer, v ${v}, k ${codebook} + ${residual}: ${((performance.now() - start) / 1000).toFixed(2)} s, proxy error ${metrics.proxyError.toFixed(5)}`,
+        `whole layer, v ${v}, k ${codebook} + ${residual}: ${((performance.now() - start) / 1000).toFixed(2)} s, proxy error ${metrics.proxyError.toPrecision(5)}`,
       );
     }
   }
