@@ -1,12 +1,12 @@
 import type { Engine } from "../../engine/engine.js";
 import type { Random } from "../../random.js";
 import type { F32 } from "../../tensor/index.js";
-import { exchangeCodewords } from "./exchange.js";
+import { exchangeCodewords, MOST_EXCHANGED } from "./exchange.js";
 import { kmeans } from "./kmeans.js";
 import { randomSubset } from "./subset.js";
 
-/** Vectors for each codeword that the search works on before the last Lloyd iterations see all. */
-const SEARCH_VECTORS = 128;
+/** Vectors for each codeword that the search works on before the last Lloyd iterations see all; fewer where no exchange follows. */
+const [SEARCH_VECTORS, ROUGH_VECTORS] = [128, 16];
 
 export interface CodebookOptions {
   /** Most Lloyd iterations on all vectors. */
@@ -29,7 +29,8 @@ export async function trainCodebook(
 ): Promise<F32> {
   const { random, signal, iterations } = options;
   return engine.scope(async () => {
-    const subset = await randomSubset(engine, vectors, weights, codewords * SEARCH_VECTORS, random);
+    const share = codewords > MOST_EXCHANGED ? ROUGH_VECTORS : SEARCH_VECTORS;
+    const subset = await randomSubset(engine, vectors, weights, codewords * share, random);
     const rough = { iterations: Math.min(iterations, 30), tolerance: 1e-3, random, signal };
     const seeded = await kmeans(engine, subset.vectors, subset.weights, codewords, rough);
     const { centroids } = await exchangeCodewords(engine, subset.vectors, subset.weights, seeded, random, signal);

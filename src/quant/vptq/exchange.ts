@@ -16,7 +16,7 @@ const triesFor = (codewords: number): number => Math.max(6, Math.min(20, Math.fl
 /** Lloyd iterations after each exchange. */
 const SETTLE = 10;
 /** Beyond this many codewords the table of merges costs more than it brings. */
-const MOST_CODEWORDS = 4096;
+export const MOST_EXCHANGED = 4096;
 
 /**
  * Leaves local minima of Lloyd's iteration: the codewords that are missed least (merged with their neighbour, by Ward's
@@ -34,7 +34,7 @@ export async function exchangeCodewords(
   signal?: AbortSignal,
 ): Promise<KMeansResult> {
   const [codewords, length] = start.centroids.shape;
-  if (codewords > MOST_CODEWORDS || codewords < 3) return start;
+  if (codewords > MOST_EXCHANGED || codewords < 3) return start;
   return engine.scope(async () => {
     const [factors, values] = await Promise.all([engine.read(weights), engine.read(vectors)]);
     let best = start;
