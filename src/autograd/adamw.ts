@@ -55,9 +55,8 @@ export class AdamW {
    */
   async step(gradients: readonly F32[], factor: number): Promise<number> {
     const { engine, settings } = this;
-    let squares = 0;
-    for (const gradient of gradients) squares += await engine.dot(gradient, gradient);
-    const norm = Math.sqrt(squares);
+    const squares = await Promise.all(gradients.map((gradient) => engine.dot(gradient, gradient))); // one wait for all
+    const norm = Math.sqrt(squares.reduce((sum, square) => sum + square, 0));
     if (!Number.isFinite(norm)) {
       this.skipped++;
       return norm;

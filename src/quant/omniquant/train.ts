@@ -286,12 +286,14 @@ export async function lossAndGradients(
           : forwardBlock(block.context(tape.engine, job.activations), job.weights(tape.engine), input),
       );
       const difference = engine.subtract(output, target);
-      const value = (await engine.dot(difference, difference)) / difference.size;
-      if (!Number.isFinite(value)) return { value, gradients: [] };
+      const squares = engine.dot(difference, difference);
+      squares.catch(() => {}); // it is awaited below, unless the call between fails
       // f16 has no room for 2 / size times a difference: gradients are taken of size / 2 times the loss
       const scaling = engine.precision === "f16" ? difference.size / 2 : 1;
       const seed = scaling === 1 ? engine.scale(difference, 2 / difference.size) : difference;
-      const gradients = tape.backward(output, seed, leaves);
+      const gradients = tape.backward(output, seed, leaves); // for the card to work on while we wait
+      const value = (await squares) / difference.size;
+      if (!Number.isFinite(value)) return { value, gradients: [] };
       if (scaling === 1) return { value, gradients };
       return {
         value,
