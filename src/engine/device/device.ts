@@ -123,6 +123,8 @@ export interface Device {
   readonly reserveBytes?: number;
   /** Threads that a group may have. Default 256. */
   readonly mostThreads?: number;
+  /** The most that a kernel can see of one tensor, from a multiple of 256 bytes on. Default: all of it. */
+  readonly bindingBytes?: number;
   /** Contents undefined; a multiple of 4 bytes is given. Throws `DeviceOutOfMemory`. */
   allocate(bytes: number): DeviceBlock;
   /** Gives the memory back to the system. */

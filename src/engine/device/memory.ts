@@ -25,6 +25,8 @@ interface Derived {
   block: DeviceBlock;
 }
 
+/** Bindings begin at multiples of at most so many bytes, before the tensor's first. */
+const BINDING_STEP = 256;
 /** Views of one block of which something derived is kept: more than an operation takes. */
 const MOST_DERIVED = 8;
 
@@ -70,6 +72,11 @@ export class DeviceMemory extends TensorMemory<DeviceBlock> {
   }
 
   // ---- for the operations of the engine
+
+  /** Bytes of a tensor that a kernel can see, wherever they begin; operations walk larger ones in windows (windows.ts). */
+  get windowBytes(): number {
+    return (this.device.bindingBytes ?? Number.POSITIVE_INFINITY) - BINDING_STEP;
+  }
 
   /** Enqueues a kernel. Throws "usage" for a tensor that was disposed or that another engine made. */
   run(kernel: KernelDeclaration, { groups, tensors, numbers = NONE, constants = NONE }: KernelCall): void {

@@ -130,16 +130,21 @@ export class WebgpuDevice implements Device {
     else if (fromOffset % 4 === 0 && toOffset % 4 === 0 && bytes % 4 === 0) {
       const [source, target] = [this.use(from).buffer, this.use(to).buffer];
       this.commands.transfer().copyBufferToBuffer(source, fromOffset, target, toOffset, bytes);
-    } else
-      this.run(COPY_BYTES, {
-        groups: copyGroups(toOffset, bytes),
-        bindings: [
-          { block: from, byteOffset: fromOffset, bytes },
-          { block: to, byteOffset: toOffset, bytes },
-        ],
-        numbers: [bytes],
-        constants: [],
-      });
+    } else {
+      const most = this.bindingBytes - this.alignment; // a binding begins before the first byte
+      for (let done = 0; done < bytes; done += most) {
+        const count = Math.min(most, bytes - done);
+        this.run(COPY_BYTES, {
+          groups: copyGroups(toOffset + done, count),
+          bindings: [
+            { block: from, byteOffset: fromOffset + done, bytes: count },
+            { block: to, byteOffset: toOffset + done, bytes: count },
+          ],
+          numbers: [count],
+          constants: [],
+        });
+      }
+    }
   }
 
   async download(block: Block, byteOffset: number, bytes: number): Promise<Uint8Array<ArrayBuffer>> {
@@ -160,7 +165,7 @@ export class WebgpuDevice implements Device {
     this.failures.check();
     const { pipeline, layout } = this.pipelines.get(kernel, call.constants);
     this.separated(kernel.reads.length, call.bindings, (bindings) => {
-      const ranges = bindings.map((binding) => this.rangeOf(binding));
+      const ranges = bindings.map((binding) => this.rangeOf(binding, kernel.name));
       const { words, floats, at, byteOffset } = this.commands.slot();
       let place = at;
       for (const [index, { type }] of kernel.numbers.entries())
@@ -194,12 +199,12 @@ export class WebgpuDevice implements Device {
     return block;
   }
 
-  private rangeOf({ block, byteOffset, bytes }: Binding): Range {
+  private rangeOf({ block, byteOffset, bytes }: Binding, operation = "a kernel"): Range {
     const begin = byteOffset - (byteOffset % this.alignment);
     // empty tensors may stand at the end of a block, and an empty binding is not allowed
     if (bytes === 0) return { block: block as Block, begin: 0, bytes: 4, at: 0 };
     const size = Math.ceil((byteOffset + bytes - begin) / 4) * 4;
-    if (size > this.bindingBytes) throw tooLarge("a tensor", size, this.bindingBytes);
+    if (size > this.bindingBytes) throw tooLarge(`${operation}: a tensor`, size, this.bindingBytes);
     return { block: block as Block, begin, bytes: size, at: byteOffset - begin };
   }
 

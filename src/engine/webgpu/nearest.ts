@@ -2,6 +2,7 @@ import { checkNearestCodeword } from "../check.js";
 import { declareKernel } from "../device/device.js";
 import type { DeviceMemory } from "../device/memory.js";
 import { nearestOperations } from "../device/operations/codebook.js";
+import { runWindows } from "../device/windows.js";
 import type { Engine } from "../engine.js";
 
 const MANY = declareKernel("codebook", "nearestMany", {
@@ -33,12 +34,12 @@ export const manyNearestOperations = (
       if (previous) memory.check(previous);
       const indices = memory.empty([count], "i32");
       const distances = memory.empty([count]);
-      memory.run(MANY, {
-        groups: Math.ceil(count / HELD),
-        tensors: [vectors, codebook, indices, distances],
-        numbers: [count, codewords],
+      const division = { extent: count, each: [vectorLength, 0, 1, 1] };
+      runWindows(memory, MANY, [vectors, codebook, indices, distances], division, (part) => ({
+        groups: Math.ceil(part / HELD),
+        numbers: [part, codewords],
         constants: [vectorLength],
-      });
+      }));
       return { indices, distances };
     },
   };

@@ -1,8 +1,9 @@
 import type { F32, I32 } from "../../../tensor/index.js";
 import { checkAffineGrid, checkAffineSweep } from "../../check.js";
-import type { AffineGrid, AffineGridOptions, Engine } from "../../engine.js";
+import type { AffineGrid, AffineGridOptions, AffineSweepOptions, AffineSweepResult, Engine } from "../../engine.js";
 import { declareKernel } from "../device.js";
 import type { DeviceMemory } from "../memory.js";
+import { exceeds, putLast, takeLast, type Window, windowsOf } from "../windows.js";
 import { type SweepBlock, sweepBlocks } from "./sweepblocks.js";
 
 const AFFINE_FIT = declareKernel("affine", "affineFit", {
@@ -90,41 +91,80 @@ export function affineOperations(memory: DeviceMemory): Pick<Engine, "affineGrid
     errors.dispose();
   }
 
+  function affineGrid(weights: F32, options: AffineGridOptions): AffineGrid {
+    const grid = emptyGrid(options.groups, weights.shape[1]);
+    const members = membersOf(options);
+    takeGrids(weights, members, grid, options);
+    members.dispose();
+    return grid;
+  }
+
+  function affineSweep(weights: F32, feedback: F32 | undefined, options: AffineSweepOptions): AffineSweepResult {
+    const [columns, rows] = weights.shape;
+    const { bits, groups, groupOfColumn, grid: given } = options;
+    const quantized = memory.copy(weights);
+    const grid = given ? { scale: memory.copy(given.scale), zero: memory.copy(given.zero) } : emptyGrid(groups, rows);
+    const members = given ? undefined : membersOf(options);
+    // all that never change: without feedback, of the first column, and groups without columns
+    if (members) takeGrids(quantized, members, grid, options);
+
+    const { blocks, marks: marked } = sweepBlocks(groupOfColumn, groups, BLOCK, given === undefined);
+    const marks = memory.upload(marked, [columns], "i32");
+    if (feedback) sweep(quantized, feedback, grid, options, { blocks, marks, members });
+    const codes = memory.empty([columns, rows], "u8");
+    memory.run(AFFINE_ROUND, {
+      groups: Math.ceil(codes.size / (4 * THREADS)),
+      tensors: [marks, grid.scale, grid.zero, codes, quantized],
+      numbers: [codes.size, rows, 2 ** bits - 1],
+    });
+    marks.dispose();
+    members?.dispose();
+    return { codes, quantized, ...grid };
+  }
+
+  const emptyGrid = (groups: number, rows: number): AffineGrid => {
+    return { scale: memory.empty([groups, rows]), zero: memory.empty([groups, rows]) };
+  };
+
+  /** Weights [I, O] that are too large are taken in copies of windows of O: rows of W do not see each other. */
+  function inRowWindows(weights: F32, body: (weights: F32, window: Window) => void): void {
+    const [columns, rows] = weights.shape;
+    for (const window of windowsOf(memory, rows, 16 * columns, 4)) // codes are copied as words
+      memory.scope(() => body(takeLast(memory, weights, rows, window), window));
+  }
+
   return {
     affineGrid(weights, options) {
       const { rows } = checkAffineGrid(weights, options);
       memory.check(weights);
-      const grid = { scale: memory.empty([options.groups, rows]), zero: memory.empty([options.groups, rows]) };
-      const members = membersOf(options);
-      takeGrids(weights, members, grid, options);
-      members.dispose();
+      if (!exceeds(memory, [weights])) return affineGrid(weights, options);
+      const grid = emptyGrid(options.groups, rows);
+      inRowWindows(weights, (part, window) => {
+        const { scale, zero } = affineGrid(part, options);
+        putLast(memory, grid.scale, scale, rows, window);
+        putLast(memory, grid.zero, zero, rows, window);
+      });
       return grid;
     },
 
     affineSweep(weights, feedback, options) {
       const { columns, rows } = checkAffineSweep(weights, feedback, options);
-      const { bits, groups, groupOfColumn, grid: given } = options;
       if (feedback) memory.check(feedback);
-      const quantized = memory.copy(weights);
-      const grid = given
-        ? { scale: memory.copy(given.scale), zero: memory.copy(given.zero) }
-        : { scale: memory.empty([groups, rows]), zero: memory.empty([groups, rows]) };
-      const members = given ? undefined : membersOf(options);
-      // all that never change: without feedback, of the first column, and groups without columns
-      if (members) takeGrids(quantized, members, grid, options);
-
-      const { blocks, marks: marked } = sweepBlocks(groupOfColumn, groups, BLOCK, given === undefined);
-      const marks = memory.upload(marked, [columns], "i32");
-      if (feedback) sweep(quantized, feedback, grid, options, { blocks, marks, members });
-      const codes = memory.empty([columns, rows], "u8");
-      memory.run(AFFINE_ROUND, {
-        groups: Math.ceil(codes.size / (4 * THREADS)),
-        tensors: [marks, grid.scale, grid.zero, codes, quantized],
-        numbers: [codes.size, rows, 2 ** bits - 1],
+      if (!exceeds(memory, [weights])) return affineSweep(weights, feedback, options);
+      const result = {
+        codes: memory.empty([columns, rows], "u8"),
+        quantized: memory.empty([columns, rows]),
+        ...emptyGrid(options.groups, rows),
+      };
+      inRowWindows(weights, (part, window) => {
+        const take = (tensor: F32) => takeLast(memory, tensor, rows, window);
+        const { grid } = options;
+        const given = grid && { scale: take(grid.scale), zero: take(grid.zero) };
+        const swept = affineSweep(part, feedback, { ...options, grid: given });
+        for (const name of ["codes", "quantized", "scale", "zero"] as const)
+          putLast(memory, result[name], swept[name], rows, window);
       });
-      marks.dispose();
-      members?.dispose();
-      return { codes, quantized, ...grid };
+      return result;
     },
   };
 }

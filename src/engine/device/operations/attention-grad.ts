@@ -1,8 +1,10 @@
+import type { F32 } from "../../../tensor/index.js";
 import { checkAttentionGrad } from "../../check.js";
 import type { Engine } from "../../engine.js";
 import { declareKernel } from "../device.js";
 import type { DeviceMemory } from "../memory.js";
-import { checkHeadSize, paddedSize, TILE } from "./attention.js";
+import { inWindows } from "../windows.js";
+import { checkHeadSize, divisionOf, paddedSize, TILE } from "./attention.js";
 
 const NUMBERS = {
   tokens: "u32",
@@ -40,37 +42,42 @@ export const SUM_HEADS = declareKernel("attentionrows", "sumHeads", {
 export const attentionGradOperations = (memory: DeviceMemory): Pick<Engine, "attentionGrad"> => ({
   attentionGrad(q, k, v, output, grad, options) {
     const extents = checkAttentionGrad(q, k, v, output, grad, options);
-    const { batch, tokens, heads, keyValueHeads, size, window } = extents;
+    const { tokens, heads, keyValueHeads, size, window } = extents;
     checkHeadSize("attentionGrad", size);
     memory.check(q, k, v, output, grad);
     if (q.size === 0) return { q: memory.empty(q.shape), k: memory.create(k.shape), v: memory.create(v.shape) };
 
-    const slopes = options.slopes ?? q;
-    const groups = Math.ceil(tokens / TILE) * batch * heads;
     const numbers = [tokens, heads, keyValueHeads, size, window, options.scale, options.slopes ? 1 : 0];
     const constants = [paddedSize(size)];
     const gradients = { q: memory.empty(q.shape), k: memory.empty(k.shape), v: memory.empty(v.shape) };
-    const stats = memory.empty([batch * heads, tokens, 3]);
-    memory.run(QUERIES, {
-      groups,
-      tensors: [q, k, v, output, grad, slopes, gradients.q, stats],
-      numbers,
-      constants,
-    });
+    const attend = ([queries, keys, values, result, given, ...to]: readonly F32[], batch: number) => {
+      const groups = Math.ceil(tokens / TILE) * batch * heads;
+      const slopes = options.slopes ?? queries;
+      const stats = memory.empty([batch * heads, tokens, 3]);
+      memory.run(QUERIES, {
+        groups,
+        tensors: [queries, keys, values, result, given, slopes, to[0], stats],
+        numbers,
+        constants,
+      });
 
-    const shared = heads / keyValueHeads;
-    const ofKeys = shared > 1 ? memory.empty(q.shape) : gradients.k;
-    const ofValues = shared > 1 ? memory.empty(q.shape) : gradients.v;
-    memory.run(KEYS, { groups, tensors: [q, k, v, grad, slopes, stats, ofKeys, ofValues], numbers, constants });
-    stats.dispose();
-    if (shared === 1) return gradients;
-    memory.run(SUM_HEADS, {
-      groups: Math.ceil(k.size / 256),
-      tensors: [ofKeys, ofValues, gradients.k, gradients.v],
-      numbers: [k.size, size, shared],
-    });
-    ofKeys.dispose();
-    ofValues.dispose();
+      const shared = heads / keyValueHeads;
+      const ofKeys = shared > 1 ? memory.empty(queries.shape) : to[1];
+      const ofValues = shared > 1 ? memory.empty(queries.shape) : to[2];
+      const tensors = [queries, keys, values, given, slopes, stats, ofKeys, ofValues];
+      memory.run(KEYS, { groups, tensors, numbers, constants });
+      stats.dispose();
+      if (shared === 1) return;
+      memory.run(SUM_HEADS, {
+        groups: Math.ceil(keys.size / 256),
+        tensors: [ofKeys, ofValues, to[1], to[2]],
+        numbers: [keys.size, size, shared],
+      });
+      ofKeys.dispose();
+      ofValues.dispose();
+    };
+    const tensors = [q, k, v, output, grad, gradients.q, gradients.k, gradients.v];
+    inWindows(memory, tensors, divisionOf(extents, "qkkqqqkk"), attend);
     return gradients;
   },
 });

@@ -4,6 +4,7 @@ import { type AttentionExtents, checkAttention } from "../../check.js";
 import type { AttentionOptions, Engine } from "../../engine.js";
 import { declareKernel } from "../device.js";
 import type { DeviceMemory } from "../memory.js";
+import { inWindows } from "../windows.js";
 
 const ATTEND_TILES = declareKernel("attention", "attendTiles", {
   reads: { q: "f32", k: "f32", v: "f32", slopes: "f32" },
@@ -70,35 +71,46 @@ export function paddedSize(size: number): number {
   return Math.max(32, 2 ** Math.ceil(Math.log2(size)));
 }
 
+/** By items of the batch; `shapes` has a letter for each tensor: "q" where it has the queries' shape, "k" where the keys'. */
+export function divisionOf({ batch, tokens, capacity, heads, keyValueHeads, size }: AttentionExtents, shapes: string) {
+  const items: Readonly<Record<string, number>> = { q: tokens * heads * size, k: capacity * keyValueHeads * size };
+  return { extent: batch, each: Array.from(shapes, (shape) => items[shape]) };
+}
+
 export function checkHeadSize(operation: string, size: number): void {
   if (size > LARGEST)
     throw unsupportedError(`${operation}: the kernels have heads of up to ${LARGEST}, got one of ${size}`);
 }
 
 export function attentionOperations(memory: DeviceMemory): Pick<Engine, "attention"> {
-  /** Few queries over what may be many positions. */
-  function attendRows(q: F32, k: F32, v: F32, options: AttentionOptions, extents: AttentionExtents): F32 {
-    const { batch, tokens, capacity, keyLength, heads, keyValueHeads, size, window } = extents;
+  /** Few queries of `batch` items over what may be many positions; how these are cut depends on the whole batch. */
+  function attendRows(
+    [q, k, v, y]: readonly F32[],
+    batch: number,
+    { scale, slopes }: AttentionOptions,
+    extents: AttentionExtents,
+  ): void {
+    const { tokens, capacity, keyLength, heads, keyValueHeads, size, window } = extents;
     const padded = paddedSize(size);
     const rowsOfKeys = (tokens * heads) / keyValueHeads;
     const most = Math.min(8, 1024 / padded);
     const rows = Math.min(most, 2 ** Math.ceil(Math.log2(rowsOfKeys)));
-    const groups = batch * keyValueHeads * Math.ceil(rowsOfKeys / rows);
+    const ofItem = keyValueHeads * Math.ceil(rowsOfKeys / rows);
+    const groups = extents.batch * ofItem;
 
     const first = Math.max(0, keyLength - tokens - window + 1); // nobody sees what is before
     const steps = Math.ceil((keyLength - first) / STEP);
     const stepsOfPart = steps <= 2 ? steps : Math.ceil(steps / Math.min(PARTS, Math.ceil(GROUPS / groups)));
     const parts = Math.ceil(steps / stepsOfPart);
 
-    const y = memory.empty(q.shape);
     const sums = parts > 1 ? memory.empty([parts, q.size]) : y;
     const stats = memory.empty([parts, batch * tokens * heads, 2]);
     memory.run(ATTEND_ROWS, {
-      groups: groups * parts,
-      tensors: [q, k, v, options.slopes ?? q, sums, stats],
+      groups: batch * ofItem * parts,
+      tensors: [q, k, v, slopes ?? q, sums, stats],
       numbers: [
         ...[tokens, heads, keyValueHeads, size, capacity, keyLength, window, first, stepsOfPart * STEP, parts],
-        ...[options.scale, options.slopes ? 1 : 0],
+        ...[scale, slopes ? 1 : 0],
       ],
       constants: [padded, rows],
     });
@@ -111,24 +123,29 @@ export function attentionOperations(memory: DeviceMemory): Pick<Engine, "attenti
       sums.dispose();
     }
     stats.dispose();
-    return y;
   }
 
   return {
     attention(q, k, v, options) {
       const extents = checkAttention(q, k, v, options);
-      const { batch, tokens, capacity, keyLength, heads, keyValueHeads, size, window } = extents;
+      const { tokens, capacity, keyLength, heads, keyValueHeads, size, window } = extents;
       checkHeadSize("attention", size);
       memory.check(q, k, v);
       if (q.size === 0) return memory.empty(q.shape);
-      if (tokens <= FEW_TOKENS) return attendRows(q, k, v, options, extents);
       const y = memory.empty(q.shape);
       const { scale, slopes } = options;
-      memory.run(ATTEND_TILES, {
-        groups: Math.ceil(tokens / TILE) * batch * heads,
-        tensors: [q, k, v, slopes ?? q, y],
-        numbers: [tokens, heads, keyValueHeads, size, capacity, keyLength, window, scale, slopes ? 1 : 0],
-        constants: [paddedSize(size)],
+      inWindows(memory, [q, k, v, y], divisionOf(extents, "qkkq"), (tensors, batch) => {
+        if (tokens <= FEW_TOKENS) {
+          attendRows(tensors, batch, options, extents);
+          return;
+        }
+        const [queries, keys, values, result] = tensors;
+        memory.run(ATTEND_TILES, {
+          groups: Math.ceil(tokens / TILE) * batch * heads,
+          tensors: [queries, keys, values, slopes ?? queries, result],
+          numbers: [tokens, heads, keyValueHeads, size, capacity, keyLength, window, scale, slopes ? 1 : 0],
+          constants: [paddedSize(size)],
+        });
       });
       return y;
     },

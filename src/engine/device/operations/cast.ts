@@ -3,7 +3,7 @@ import { checkCast } from "../../check.js";
 import type { Engine } from "../../engine.js";
 import { declareKernel, type KernelDeclaration } from "../device.js";
 import type { DeviceMemory } from "../memory.js";
-import { elementGroups } from "./elementwise.js";
+import { runElements } from "./elementwise.js";
 
 /** Constant KIND of the kernels for 16 bits. */
 const KINDS: Readonly<Partial<Record<DType, number>>> = { f16: 0, bf16: 1, u16: 2 };
@@ -37,12 +37,8 @@ export const castOperations = (memory: DeviceMemory): Pick<Engine, "cast"> => ({
     const y = memory.empty(tensor.shape, dtype);
     const other = dtype === "f32" ? tensor.dtype : dtype;
     const kind = KINDS[other];
-    memory.run(dtype === "f32" ? fromOther(other) : toOther(other), {
-      groups: elementGroups(y.size),
-      tensors: [tensor, y],
-      numbers: [y.size],
-      constants: kind === undefined ? [] : [kind],
-    });
+    const constants = kind === undefined ? [] : [kind];
+    runElements(memory, dtype === "f32" ? fromOther(other) : toOther(other), [tensor, y], [], constants);
     return y;
   },
 });

@@ -3,6 +3,7 @@ import { checkNearestCodeword } from "../../check.js";
 import type { Engine } from "../../engine.js";
 import { declareKernel } from "../device.js";
 import type { DeviceMemory } from "../memory.js";
+import { runWindows } from "../windows.js";
 
 const COLUMNS = declareKernel("layout", "codebookColumns", {
   reads: { codebook: "f32" },
@@ -76,17 +77,19 @@ export const nearestOperations = (memory: DeviceMemory): Pick<Engine, "nearestCo
     const indices = memory.empty([count], "i32");
     const distances = memory.empty([count]);
     const held = vectorsOfThread(count, vectorLength, codewords);
-    const numbers = [count, codewords];
+    const division = { extent: count, each: [vectorLength, 0, 1, 1] };
     if (held > 0) {
-      const groups = Math.ceil(count / (held * THREADS));
       const constants = [vectorLength, held];
-      memory.run(TILED, { groups, tensors: [vectors, codebook, indices, distances], numbers, constants });
+      runWindows(memory, TILED, [vectors, codebook, indices, distances], division, (part) => {
+        return { groups: Math.ceil(part / (held * THREADS)), numbers: [part, codewords], constants };
+      });
     } else {
       const books = codebookColumns(memory, [codebook]);
       const width = vectorsOfGroup(count, vectorLength);
-      const groups = Math.ceil(count / width);
       const constants = [width, vectorLength, 1, 0];
-      memory.run(GROUPS, { groups, tensors: [vectors, books, indices, distances], numbers, constants });
+      runWindows(memory, GROUPS, [vectors, books, indices, distances], division, (part) => {
+        return { groups: Math.ceil(part / width), numbers: [part, codewords], constants };
+      });
       books.dispose();
     }
     return { indices, distances };

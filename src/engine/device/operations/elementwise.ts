@@ -1,4 +1,4 @@
-import type { F32 } from "../../../tensor/index.js";
+import type { F32, Tensor } from "../../../tensor/index.js";
 import {
   checkAddInto,
   checkElementwise,
@@ -11,6 +11,7 @@ import {
 import type { Engine } from "../../engine.js";
 import { declareKernel, type KernelDeclaration } from "../device.js";
 import type { DeviceMemory } from "../memory.js";
+import { runWindows } from "../windows.js";
 
 type Operations = Pick<
   Engine,
@@ -90,30 +91,53 @@ const SILU_MULTIPLY_GRAD = declareKernel("elementwise", "siluMultiplyGrad", {
 const GROUP = 1024;
 export const elementGroups = (size: number): number => Math.ceil(size / GROUP);
 
+/** Of every tensor one element belongs to one of the result. */
+const ONE_EACH = [1, 1, 1, 1, 1];
+
+/** Runs a kernel on tensors of one size, element by element; its first number is their size. */
+export function runElements(
+  memory: DeviceMemory,
+  kernel: KernelDeclaration,
+  tensors: readonly Tensor[],
+  numbers: readonly number[] = [],
+  constants: readonly number[] = [],
+): void {
+  runWindows(memory, kernel, tensors, { extent: tensors[0].size, each: ONE_EACH }, (count) => {
+    return { groups: elementGroups(count), numbers: [count, ...numbers], constants };
+  });
+}
+
 /** Elementwise operations and their gradients. */
 export function elementwiseOperations(memory: DeviceMemory): Operations {
   const binary = (name: string, kernel: KernelDeclaration) => (a: F32, b: F32) => {
     checkElementwise(name, a, b);
     const y = memory.empty(a.shape);
-    memory.run(kernel, { groups: elementGroups(a.size), tensors: [a, b, y], numbers: [a.size, b.size] });
+    // rows of the size of b, or single elements
+    const rows = a.size > b.size;
+    const [width, repeated] = rows ? [b.size, 0] : [1, 1];
+    runWindows(memory, kernel, [a, b, y], { extent: a.size / width, each: [width, repeated, width] }, (count) => {
+      return { groups: elementGroups(count * width), numbers: [count * width, rows ? width : count] };
+    });
     return y;
   };
   const withRows = (name: string, kernel: KernelDeclaration) => (a: F32, ofRows: F32) => {
-    const { width } = checkWithRows(name, a, ofRows);
+    const { rows, width } = checkWithRows(name, a, ofRows);
     const y = memory.empty(a.shape);
-    memory.run(kernel, { groups: elementGroups(a.size), tensors: [a, ofRows, y], numbers: [a.size, width] });
+    runWindows(memory, kernel, [a, ofRows, y], { extent: rows, each: [width, 1, width] }, (count) => {
+      return { groups: elementGroups(count * width), numbers: [count * width, width] };
+    });
     return y;
   };
   const unary = (name: string, kernel: KernelDeclaration) => (a: F32) => {
     checkUnary(name, a);
     const y = memory.empty(a.shape);
-    memory.run(kernel, { groups: elementGroups(a.size), tensors: [a, y], numbers: [a.size] });
+    runElements(memory, kernel, [a, y]);
     return y;
   };
   const unaryGrad = (name: string, kernel: KernelDeclaration) => (a: F32, grad: F32) => {
     checkSameShapes(name, a, grad);
     const y = memory.empty(a.shape);
-    memory.run(kernel, { groups: elementGroups(a.size), tensors: [a, grad, y], numbers: [a.size] });
+    runElements(memory, kernel, [a, grad, y]);
     return y;
   };
 
@@ -131,13 +155,13 @@ export function elementwiseOperations(memory: DeviceMemory): Operations {
     scale(a, factor) {
       checkScale(a);
       const y = memory.empty(a.shape);
-      memory.run(SCALE, { groups: elementGroups(a.size), tensors: [a, y], numbers: [a.size, factor] });
+      runElements(memory, SCALE, [a, y], [factor]);
       return y;
     },
 
     addInto(target, a, factor = 1) {
       checkAddInto(target, a);
-      memory.run(ADD_INTO, { groups: elementGroups(a.size), tensors: [a, target], numbers: [a.size, factor] });
+      runElements(memory, ADD_INTO, [a, target], [factor]);
     },
 
     scaleRows: withRows("scaleRows", SCALE_ROWS),
@@ -146,7 +170,7 @@ export function elementwiseOperations(memory: DeviceMemory): Operations {
     siluMultiply(gate, up) {
       checkSiluMultiply(gate, up);
       const y = memory.empty(gate.shape);
-      memory.run(SILU_MULTIPLY, { groups: elementGroups(y.size), tensors: [gate, up, y], numbers: [y.size] });
+      runElements(memory, SILU_MULTIPLY, [gate, up, y]);
       return y;
     },
 
@@ -154,8 +178,7 @@ export function elementwiseOperations(memory: DeviceMemory): Operations {
       checkSameShapes("siluMultiplyGrad", gate, up, grad);
       const gateGrad = memory.empty(gate.shape);
       const upGrad = memory.empty(up.shape);
-      const tensors = [gate, up, grad, gateGrad, upGrad];
-      memory.run(SILU_MULTIPLY_GRAD, { groups: elementGroups(gate.size), tensors, numbers: [gate.size] });
+      runElements(memory, SILU_MULTIPLY_GRAD, [gate, up, grad, gateGrad, upGrad]);
       return { gate: gateGrad, up: upGrad };
     },
   };

@@ -1,8 +1,9 @@
-import type { F32, Tensor } from "../../../tensor/index.js";
+import type { F32 } from "../../../tensor/index.js";
 import { checkClippedFakeQuantize, type GroupExtents } from "../../check.js";
 import type { ClippingLogits, Engine, GroupGridOptions, WeightFactors } from "../../engine.js";
 import { declareKernel } from "../device.js";
 import type { DeviceMemory } from "../memory.js";
+import { inWindows, putLast, runWindows } from "../windows.js";
 import { lanesFor, RUNS, runGroups } from "./grid.js";
 
 type Operations = Pick<Engine, "clippedFakeQuantize" | "clippedFakeQuantizeGrad">;
@@ -43,6 +44,12 @@ const FACTOR_SUMS = declareKernel("factorgrads", "factorSums", {
 const TILE = 1024;
 const SUMMED = 32;
 
+/** Parts of the sums that are gradients of factors: [tiles, O] and [slabs, I]. */
+interface FactorParts {
+  rowParts: F32;
+  columnParts: F32;
+}
+
 /** Tiles of columns and slabs of rows, by the shape alone: about a thousand groups, whose rows are a multiple of 8. */
 function tilesOf(rows: number, columns: number): { tiles: number; slab: number; slabs: number } {
   const tiles = Math.ceil(columns / TILE);
@@ -61,47 +68,44 @@ export function fusedGridOperations(memory: DeviceMemory): Operations {
   ) => {
     const width = Math.min(group, extents.columns);
     const lanes = lanesFor(width);
-    const runs = extents.rows * extents.groups;
-    const shape = [runs, extents.columns, width, extents.groups, 2 ** bits - 1];
+    const shape = [extents.columns, width, extents.groups, 2 ** bits - 1];
     const flags = [symmetric, rows !== undefined, columns !== undefined, clipping !== undefined].map(Number);
+    const ofLogits = clipping ? extents.groups : extents.columns;
     return {
-      groups: runGroups(runs, lanes),
       // something must be bound in place of what is not given
       inputs: [weights, rows ?? weights, columns ?? weights, clipping?.upper ?? weights, clipping?.lower ?? weights],
-      numbers: [...shape, ...flags, lanes],
+      /** Elements of the inputs that belong to a row. */
+      each: [extents.columns, rows ? 1 : extents.columns, columns ? 0 : extents.columns, ofLogits, ofLogits],
+      /** For so many rows. */
+      call: (count: number) => {
+        const runs = count * extents.groups;
+        return { groups: runGroups(runs, lanes), numbers: [runs, ...shape, ...flags, lanes] };
+      },
     };
   };
 
-  /** Gradients of factors: `state` is what `clippedFakeQuantizeGrad` noted of each run. */
-  function factorGrads(
-    weights: F32,
-    factors: WeightFactors,
-    grad: F32,
-    state: Tensor<"u32">,
-    extents: GroupExtents,
-    { bits, group }: GroupGridOptions,
-  ): WeightFactors {
-    const { rows, columns, groups } = extents;
-    const { tiles, slab, slabs } = tilesOf(rows, columns);
+  /** Numbers of `factorGrads` behind the rows. */
+  const partNumbers = (factors: WeightFactors, extents: GroupExtents, { bits, group }: GroupGridOptions): number[] => {
+    const { columns, groups } = extents;
     const flags = [factors.rows, factors.columns].map((one) => Number(one !== undefined));
-    const rowParts = memory.empty(factors.rows ? [tiles, rows] : [1]);
-    const columnParts = memory.empty(factors.columns ? [slabs, columns] : [1]);
-    memory.run(FACTOR_GRADS, {
-      groups: tiles * slabs,
-      tensors: [weights, factors.rows ?? weights, factors.columns ?? weights, grad, state, rowParts, columnParts],
-      numbers: [rows, columns, Math.min(group, columns), groups, 2 ** bits - 1, slab, ...flags],
-    });
-    const ofRows = memory.empty(factors.rows ? [rows] : [1]);
-    const ofColumns = memory.empty(factors.columns ? [columns] : [1]);
-    const rowGroups = factors.rows ? Math.ceil(rows / SUMMED) : 0;
+    const { slab } = tilesOf(extents.rows, columns);
+    return [columns, Math.min(group, columns), groups, 2 ** bits - 1, slab, ...flags];
+  };
+
+  /** The sums of parts [tiles, O] and [slabs, I]. */
+  function sumParts({ rowParts, columnParts }: FactorParts, { rows, columns }: WeightFactors, extents: GroupExtents) {
+    const { tiles, slabs } = tilesOf(extents.rows, extents.columns);
+    const ofRows = memory.empty(rows ? [extents.rows] : [1]);
+    const ofColumns = memory.empty(columns ? [extents.columns] : [1]);
+    const rowGroups = rows ? Math.ceil(extents.rows / SUMMED) : 0;
     memory.run(FACTOR_SUMS, {
-      groups: rowGroups + (factors.columns ? Math.ceil(columns / SUMMED) : 0),
+      groups: rowGroups + (columns ? Math.ceil(extents.columns / SUMMED) : 0),
       tensors: [rowParts, columnParts, ofRows, ofColumns],
-      numbers: [rows, columns, tiles, slabs, rowGroups],
+      numbers: [extents.rows, extents.columns, tiles, slabs, rowGroups],
     });
     const result: WeightFactors = {};
-    if (factors.rows) result.rows = ofRows;
-    if (factors.columns) result.columns = ofColumns;
+    if (rows) result.rows = ofRows;
+    if (columns) result.columns = ofColumns;
     return result;
   }
 
@@ -112,9 +116,10 @@ export function fusedGridOperations(memory: DeviceMemory): Operations {
   return {
     clippedFakeQuantize(weights, factors, clipping, options) {
       const extents = checkClippedFakeQuantize("clippedFakeQuantize", weights, factors, clipping, options);
-      const { groups, inputs, numbers } = callOf(weights, factors, clipping, extents, options);
+      const { inputs, each, call } = callOf(weights, factors, clipping, extents, options);
       const y = memory.empty(weights.shape);
-      memory.run(CLIPPED_FAKE_QUANTIZE, { groups, tensors: [...inputs, y], numbers });
+      const division = { extent: extents.rows, each: [...each, extents.columns] };
+      runWindows(memory, CLIPPED_FAKE_QUANTIZE, [...inputs, y], division, call);
       return y;
     },
 
@@ -124,13 +129,37 @@ export function fusedGridOperations(memory: DeviceMemory): Operations {
       const withFactors = rows !== undefined || columns !== undefined;
       if (!withFactors && !clipping) return {};
       return memory.scope(() => {
-        const { groups, inputs, numbers } = callOf(weights, factors, clipping, extents, options);
+        const { inputs, each, call } = callOf(weights, factors, clipping, extents, options);
         const runs = extents.rows * extents.groups;
         if (runs === 0) return zeros({ ...factors, ...clipping });
+        const { tiles, slab, slabs } = tilesOf(extents.rows, extents.columns);
         const logits = memory.empty(clipping ? [2, runs] : [1]);
-        const state = memory.empty(withFactors ? [6, runs] : [1], "u32");
-        memory.run(CLIPPED_FAKE_QUANTIZE_GRAD, { groups, tensors: [...inputs, grad, logits, state], numbers });
-        const result = withFactors ? factorGrads(weights, factors, grad, state, extents, options) : {};
+        const rowParts = memory.empty(rows ? [tiles, extents.rows] : [1]);
+        const columnParts = memory.empty(columns ? [slabs, extents.columns] : [1]);
+        // windows of whole slabs, so that the parts are those of one call; what is noted of the runs stays within a window
+        const ofSlab = [...each, extents.columns].map((ofRow) => slab * ofRow);
+        const eachSlab = [...ofSlab, columns ? extents.columns : 0];
+        const division = { extent: extents.rows, step: slab, each: eachSlab };
+        inWindows(memory, [...inputs, grad, columnParts], division, (tensors, count, first) => {
+          const [ofWeights, ofRows, ofColumns, upper, lower, given, ownColumns] = tensors;
+          const inputsOfWindow = [ofWeights, ofRows, ofColumns, upper, lower, given];
+          const ofRuns = { first: first * extents.groups, count: count * extents.groups };
+          const isWhole = count === extents.rows;
+          const ownLogits = isWhole || !clipping ? logits : memory.empty([2, ofRuns.count]);
+          const state = memory.empty(withFactors ? [6, ofRuns.count] : [1], "u32");
+          const noted = [...inputsOfWindow, ownLogits, state];
+          memory.run(CLIPPED_FAKE_QUANTIZE_GRAD, { ...call(count), tensors: noted });
+          if (ownLogits !== logits) putLast(memory, logits, ownLogits, runs, ofRuns);
+          if (!withFactors) return;
+          const ownRows = isWhole || !rows ? rowParts : memory.empty([tiles, count]);
+          memory.run(FACTOR_GRADS, {
+            groups: tiles * Math.ceil(count / slab),
+            tensors: [ofWeights, ofRows, ofColumns, given, state, ownRows, ownColumns],
+            numbers: [count, ...partNumbers(factors, extents, options)],
+          });
+          if (ownRows !== rowParts) putLast(memory, rowParts, ownRows, extents.rows, { first, count });
+        });
+        const result = withFactors ? sumParts({ rowParts, columnParts }, factors, extents) : {};
         if (!clipping) return result;
         const { shape } = clipping.upper;
         return { ...result, upper: memory.view(logits, shape), lower: memory.view(logits, shape, runs) };

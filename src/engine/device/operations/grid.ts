@@ -3,6 +3,7 @@ import { checkClippedGrid, checkFakeQuantize, type GroupExtents } from "../../ch
 import type { ClippingLogits, Engine, GroupGridOptions } from "../../engine.js";
 import { declareKernel } from "../device.js";
 import type { DeviceMemory } from "../memory.js";
+import { runWindows } from "../windows.js";
 
 type Operations = Pick<Engine, "clippedGrid" | "clippedGridGrad" | "fakeQuantize" | "fakeQuantizeGrad" | "affineCodes">;
 
@@ -61,12 +62,14 @@ export function gridOperations(memory: DeviceMemory): Operations {
   const extentsOf = ({ rows, columns, groups }: GroupExtents, { bits, group }: GroupGridOptions) => {
     const width = Math.min(group, columns);
     const lanes = lanesFor(width);
-    const runs = rows * groups;
-    return { rows, columns, width, perRow: groups, levels: 2 ** bits - 1, runs, lanes, groups: runGroups(runs, lanes) };
+    return { rows, columns, width, perRow: groups, levels: 2 ** bits - 1, lanes };
   };
-  /** Without logits something must be bound in their place. */
-  const logitsOf = (clipping: ClippingLogits | undefined, weights: F32): [F32, F32] =>
-    clipping ? [clipping.upper, clipping.lower] : [weights, weights];
+  /** The logits, and their elements of a row; without logits something must be bound in their place. */
+  const logitsOf = (clipping: ClippingLogits | undefined, weights: F32, perRow: number, columns: number) => {
+    const tensors: [F32, F32] = clipping ? [clipping.upper, clipping.lower] : [weights, weights];
+    const each = clipping ? perRow : columns;
+    return { logits: tensors, eachLogits: [each, each] };
+  };
 
   /** The gradient of the weights, or one element that is let go of again, where it is not wanted. */
   function weightsGradOf(weights: F32, { weights: isWanted = true }: { weights?: boolean } = {}) {
@@ -76,35 +79,39 @@ export function gridOperations(memory: DeviceMemory): Operations {
       tensor.dispose();
       return {};
     };
-    return { tensor, wanted: Number(isWanted), result };
+    const columns = isWanted ? weights.shape[1] : 0;
+    return { tensor, each: columns, wanted: Number(isWanted), result };
   }
 
   return {
     clippedGrid(weights, clipping, options) {
       const checked = checkClippedGrid("clippedGrid", weights, clipping, options);
-      const { columns, width, perRow, levels, runs, lanes, groups } = extentsOf(checked, options);
-      const scale = memory.empty([checked.rows, perRow]);
+      const { rows, columns, width, perRow, levels, lanes } = extentsOf(checked, options);
+      const scale = memory.empty([rows, perRow]);
       const zero = memory.empty(scale.shape);
       const flags = [Number(options.symmetric), Number(clipping !== undefined)];
-      memory.run(CLIPPED_GRID, {
-        groups,
-        tensors: [weights, ...logitsOf(clipping, weights), scale, zero],
-        numbers: [runs, columns, width, perRow, levels, ...flags, lanes],
-      });
+      const { logits, eachLogits } = logitsOf(clipping, weights, perRow, columns);
+      const division = { extent: rows, each: [columns, ...eachLogits, perRow, perRow] };
+      runWindows(memory, CLIPPED_GRID, [weights, ...logits, scale, zero], division, (count) => ({
+        groups: runGroups(count * perRow, lanes),
+        numbers: [count * perRow, columns, width, perRow, levels, ...flags, lanes],
+      }));
       return { scale, zero };
     },
 
     clippedGridGrad(weights, clipping, scaleGrad, options, wanted) {
       const checked = checkClippedGrid("clippedGridGrad", weights, clipping, options, scaleGrad);
-      const { columns, width, perRow, levels, runs, lanes, groups } = extentsOf(checked, options);
+      const { rows, columns, width, perRow, levels, lanes } = extentsOf(checked, options);
       const weightsGrad = weightsGradOf(weights, wanted);
       const [upper, lower] = [memory.empty(scaleGrad.shape), memory.empty(scaleGrad.shape)];
       const flags = [Number(options.symmetric), Number(clipping !== undefined)];
-      memory.run(CLIPPED_GRID_GRAD, {
-        groups,
-        tensors: [weights, ...logitsOf(clipping, weights), scaleGrad, weightsGrad.tensor, upper, lower],
-        numbers: [weightsGrad.wanted, runs, columns, width, perRow, levels, ...flags, lanes],
-      });
+      const { logits, eachLogits } = logitsOf(clipping, weights, perRow, columns);
+      const tensors = [weights, ...logits, scaleGrad, weightsGrad.tensor, upper, lower];
+      const division = { extent: rows, each: [columns, ...eachLogits, perRow, weightsGrad.each, perRow, perRow] };
+      runWindows(memory, CLIPPED_GRID_GRAD, tensors, division, (count) => ({
+        groups: runGroups(count * perRow, lanes),
+        numbers: [weightsGrad.wanted, count * perRow, columns, width, perRow, levels, ...flags, lanes],
+      }));
       return { ...weightsGrad.result(), upper, lower };
     },
 
@@ -112,36 +119,40 @@ export function gridOperations(memory: DeviceMemory): Operations {
       const checked = checkFakeQuantize("fakeQuantize", weights, grid, options);
       const { rows, columns, width, perRow, levels } = extentsOf(checked, options);
       const y = memory.empty(weights.shape);
-      memory.run(FAKE_QUANTIZE, {
-        groups: rows * Math.ceil(columns / PIECE),
-        tensors: [weights, grid.scale, grid.zero, y],
-        numbers: [rows, columns, width, perRow, levels],
-      });
+      const division = { extent: rows, each: [columns, perRow, perRow, columns] };
+      runWindows(memory, FAKE_QUANTIZE, [weights, grid.scale, grid.zero, y], division, (count) => ({
+        groups: count * Math.ceil(columns / PIECE),
+        numbers: [count, columns, width, perRow, levels],
+      }));
       return y;
     },
 
     fakeQuantizeGrad(weights, grid, grad, options, wanted) {
       const checked = checkFakeQuantize("fakeQuantizeGrad", weights, grid, options, grad);
-      const { columns, width, perRow, levels, runs, lanes, groups } = extentsOf(checked, options);
+      const { rows, columns, width, perRow, levels, lanes } = extentsOf(checked, options);
       const weightsGrad = weightsGradOf(weights, wanted);
       const [scale, zero] = [memory.empty(grid.scale.shape), memory.empty(grid.zero.shape)];
-      memory.run(FAKE_QUANTIZE_GRAD, {
-        groups,
-        tensors: [weights, grid.scale, grid.zero, grad, weightsGrad.tensor, scale, zero],
-        numbers: [weightsGrad.wanted, runs, columns, width, perRow, levels, lanes],
-      });
+      const tensors = [weights, grid.scale, grid.zero, grad, weightsGrad.tensor, scale, zero];
+      const division = { extent: rows, each: [columns, perRow, perRow, columns, weightsGrad.each, perRow, perRow] };
+      runWindows(memory, FAKE_QUANTIZE_GRAD, tensors, division, (count) => ({
+        groups: runGroups(count * perRow, lanes),
+        numbers: [weightsGrad.wanted, count * perRow, columns, width, perRow, levels, lanes],
+      }));
       return { ...weightsGrad.result(), scale, zero };
     },
 
     affineCodes(weights, grid, options) {
       const checked = checkFakeQuantize("affineCodes", weights, grid, options);
-      const { columns, width, perRow, levels } = extentsOf(checked, options);
+      const { rows, columns, width, perRow, levels } = extentsOf(checked, options);
       const codes = memory.empty(weights.shape, "u8");
-      memory.run(AFFINE_CODES, {
-        groups: Math.ceil(codes.size / (4 * THREADS)),
-        tensors: [weights, grid.scale, grid.zero, codes],
-        numbers: [codes.size, columns, width, perRow, levels],
-      });
+      // codes are written as words: those of a window begin at one
+      const step = columns % 4 === 0 ? 1 : 4;
+      const each = [columns, perRow, perRow, columns].map((ofRow) => step * ofRow);
+      const division = { extent: rows, step, each };
+      runWindows(memory, AFFINE_CODES, [weights, grid.scale, grid.zero, codes], division, (count) => ({
+        groups: Math.ceil((count * columns) / (4 * THREADS)),
+        numbers: [count * columns, columns, width, perRow, levels],
+      }));
       return codes;
     },
   };

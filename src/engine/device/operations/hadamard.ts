@@ -2,6 +2,7 @@ import { checkHadamard } from "../../check.js";
 import type { Engine } from "../../engine.js";
 import { declareKernel } from "../device.js";
 import type { DeviceMemory } from "../memory.js";
+import { inWindows } from "../windows.js";
 
 // A group transforms up to 14 bits of the index, in registers and shared memory; what rows have more of is done in place.
 // PARTS: 4096 elements of a group each.
@@ -32,15 +33,19 @@ export const hadamardOperations = (memory: DeviceMemory): Pick<Engine, "hadamard
     const bits = width > 0 ? Math.log2(width) : 0;
     const within = Math.min(bits, GROUP_BITS);
     const parts = Math.max(1, 2 ** within / PART);
-    const groups = Math.ceil(size / (parts * PART));
-    const numbers = [size, within, 1 / Math.sqrt(width)];
-    memory.run(HADAMARD, { groups, tensors: [x, y], numbers, constants: [parts] });
-    for (let done = within; done < bits; done += ACROSS_BITS) {
-      const more = Math.min(ACROSS_BITS, bits - done);
-      const columns = size / 2 ** more;
-      const call = { tensors: [y], numbers: [columns, 2 ** done, more] };
-      memory.run(HADAMARD_ACROSS, { groups: Math.ceil(columns / THREADS), ...call });
-    }
+    // whole groups, and whole rows
+    const step = Math.max(width, parts * PART);
+    inWindows(memory, [x, y], { extent: size, step, each: [step, step] }, ([from, to], count) => {
+      const numbers = [count, within, 1 / Math.sqrt(width)];
+      const groups = Math.ceil(count / (parts * PART));
+      memory.run(HADAMARD, { groups, tensors: [from, to], numbers, constants: [parts] });
+      for (let done = within; done < bits; done += ACROSS_BITS) {
+        const more = Math.min(ACROSS_BITS, bits - done);
+        const columns = count / 2 ** more;
+        const call = { tensors: [to], numbers: [columns, 2 ** done, more] };
+        memory.run(HADAMARD_ACROSS, { groups: Math.ceil(columns / THREADS), ...call });
+      }
+    });
     return y;
   },
 });

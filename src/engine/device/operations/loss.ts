@@ -3,6 +3,7 @@ import { checkCrossEntropy, checkKlDivergence } from "../../check.js";
 import type { Engine } from "../../engine.js";
 import { declareKernel } from "../device.js";
 import type { DeviceMemory } from "../memory.js";
+import { inWindows, runWindows } from "../windows.js";
 
 const CROSS_ENTROPY = declareKernel("loss", "crossEntropy", {
   reads: { logits: "f32", targets: "i32" },
@@ -19,18 +20,23 @@ export const lossOperations = (memory: DeviceMemory): Pick<Engine, "crossEntropy
   crossEntropy(logits, targets) {
     const { rows, columns } = checkCrossEntropy(logits, targets);
     const y = memory.empty([rows]);
-    const fault = memory.fault((value, at) =>
-      usageError(`crossEntropy: expected indices within 0 .. ${columns - 1}, got ${value} at ${at}`),
-    );
-    const tensors = [logits, targets, y, fault.word];
-    memory.run(CROSS_ENTROPY, { groups: rows, tensors, numbers: [columns, fault.number] });
+    const faultFrom = (first: number) =>
+      memory.fault((value, at) =>
+        usageError(`crossEntropy: expected indices within 0 .. ${columns - 1}, got ${value} at ${first + at}`),
+      );
+    const division = { extent: rows, each: [columns, 1, 1] };
+    inWindows(memory, [logits, targets, y], division, (tensors, count, first) => {
+      const { word, number } = faultFrom(first);
+      memory.run(CROSS_ENTROPY, { groups: count, tensors: [...tensors, word], numbers: [columns, number] });
+    });
     return y;
   },
 
   klDivergence(reference, logits) {
     const { rows, columns } = checkKlDivergence(reference, logits);
     const y = memory.empty([rows]);
-    memory.run(KL_DIVERGENCE, { groups: rows, tensors: [reference, logits, y], numbers: [columns] });
+    const division = { extent: rows, each: [columns, columns, 1] };
+    runWindows(memory, KL_DIVERGENCE, [reference, logits, y], division, (groups) => ({ groups, numbers: [columns] }));
     return y;
   },
 });

@@ -3,6 +3,7 @@ import { checkLayerNorm, checkNormGrad, checkRmsNorm, checkRope } from "../../ch
 import type { Engine } from "../../engine.js";
 import { declareKernel } from "../device.js";
 import type { DeviceMemory } from "../memory.js";
+import { exceeds, inWindows, runWindows } from "../windows.js";
 import { elementGroups } from "./elementwise.js";
 
 type Operations = Pick<Engine, "rmsNorm" | "layerNorm" | "rope" | "rmsNormGrad" | "layerNormGrad">;
@@ -73,10 +74,12 @@ function rowCall(rows: number, width: number): { groups: number; constants: numb
 
 export function normOperations(memory: DeviceMemory): Operations {
   /** Slabs of rows whose sums are added afterwards, always in the same order. */
-  function slabCall(rows: number, width: number): { slabs: number; groups: number; numbers: number[] } {
+  function slabsOf(rows: number, width: number) {
     const slab = Math.max(SLAB_ROWS, Math.ceil(rows / SLABS));
-    const slabs = Math.ceil(rows / slab);
-    return { slabs, groups: slabs * Math.ceil(width / THREADS), numbers: [rows, width, slab] };
+    const call = (count: number) => {
+      return { groups: Math.ceil(count / slab) * Math.ceil(width / THREADS), numbers: [count, width, slab] };
+    };
+    return { slab, slabs: Math.ceil(rows / slab), call };
   }
   function sumSlabs(sums: F32): F32 {
     const [slabs, width] = sums.shape;
@@ -90,10 +93,8 @@ export function normOperations(memory: DeviceMemory): Operations {
     rmsNorm(x, weight, epsilon) {
       const { rows, width } = checkRmsNorm(x, weight);
       const y = memory.empty(x.shape);
-      memory.run(RMS_NORM, {
-        ...rowCall(rows, width),
-        tensors: [x, weight, y],
-        numbers: [rows, width, epsilon],
+      runWindows(memory, RMS_NORM, [x, weight, y], { extent: rows, each: [width, 0, width] }, (count) => {
+        return { ...rowCall(count, width), numbers: [count, width, epsilon] };
       });
       return y;
     },
@@ -101,10 +102,9 @@ export function normOperations(memory: DeviceMemory): Operations {
     layerNorm(x, weight, bias, epsilon) {
       const { rows, width } = checkLayerNorm(x, weight, bias);
       const y = memory.empty(x.shape);
-      memory.run(LAYER_NORM, {
-        ...rowCall(rows, width),
-        tensors: [x, weight, bias, y],
-        numbers: [rows, width, epsilon],
+      const division = { extent: rows, each: [width, 0, 0, width] };
+      runWindows(memory, LAYER_NORM, [x, weight, bias, y], division, (count) => {
+        return { ...rowCall(count, width), numbers: [count, width, epsilon] };
       });
       return y;
     },
@@ -113,18 +113,18 @@ export function normOperations(memory: DeviceMemory): Operations {
       const { rows, width } = checkNormGrad("rmsNormGrad", x, weight, grad);
       const y = memory.empty(x.shape);
       const inverses = memory.empty([rows]);
-      memory.run(RMS_NORM_GRAD, {
-        ...rowCall(rows, width),
-        tensors: [x, weight, grad, y, inverses],
-        numbers: [rows, width, epsilon],
+      const division = { extent: rows, each: [width, 0, width, width, 1] };
+      runWindows(memory, RMS_NORM_GRAD, [x, weight, grad, y, inverses], division, (count) => {
+        return { ...rowCall(count, width), numbers: [count, width, epsilon] };
       });
       if (wanted?.weight === false) {
         inverses.dispose();
         return { x: y };
       }
-      const { slabs, groups, numbers } = slabCall(rows, width);
+      const { slab, slabs, call } = slabsOf(rows, width);
       const sums = memory.empty([slabs, width]);
-      memory.run(RMS_WEIGHT_GRAD, { groups, tensors: [x, grad, inverses, sums], numbers });
+      const bySlabs = { extent: rows, step: slab, each: [slab * width, slab * width, slab, width] };
+      runWindows(memory, RMS_WEIGHT_GRAD, [x, grad, inverses, sums], bySlabs, call);
       inverses.dispose();
       return { x: y, weight: sumSlabs(sums) };
     },
@@ -133,30 +133,43 @@ export function normOperations(memory: DeviceMemory): Operations {
       const { rows, width } = checkNormGrad("layerNormGrad", x, weight, grad);
       const y = memory.empty(x.shape);
       const moments = memory.empty([rows, 2]);
-      memory.run(LAYER_NORM_GRAD, {
-        ...rowCall(rows, width),
-        tensors: [x, weight, grad, y, moments],
-        numbers: [rows, width, epsilon],
+      const division = { extent: rows, each: [width, 0, width, width, 2] };
+      runWindows(memory, LAYER_NORM_GRAD, [x, weight, grad, y, moments], division, (count) => {
+        return { ...rowCall(count, width), numbers: [count, width, epsilon] };
       });
       if (wanted?.weight === false) {
         moments.dispose();
         return { x: y };
       }
-      const { slabs, groups, numbers } = slabCall(rows, width);
+      const { slab, slabs, call } = slabsOf(rows, width);
       const [sums, biasSums] = [memory.empty([slabs, width]), memory.empty([slabs, width])];
-      memory.run(LAYER_WEIGHT_GRAD, { groups, tensors: [x, grad, moments, sums, biasSums], numbers });
+      const bySlabs = { extent: rows, step: slab, each: [slab * width, slab * width, 2 * slab, width, width] };
+      runWindows(memory, LAYER_WEIGHT_GRAD, [x, grad, moments, sums, biasSums], bySlabs, call);
       moments.dispose();
       return { x: y, weight: sumSlabs(sums), bias: sumSlabs(biasSums) };
     },
 
     rope(x, cos, sin, start) {
-      const { tokens, heads, size, pairs } = checkRope(x, cos, sin, start);
+      const { batch, tokens, heads, size, pairs } = checkRope(x, cos, sin, start);
       const y = memory.empty(x.shape);
-      memory.run(ROPE, {
-        groups: elementGroups(x.size),
-        tensors: [x, cos, sin, y],
-        numbers: [x.size, tokens, heads, size, pairs, start],
-      });
+      const turn = (from: F32, to: F32, of: number, position: number) =>
+        memory.run(ROPE, {
+          groups: elementGroups(from.size),
+          tensors: [from, cos, sin, to],
+          numbers: [from.size, of, heads, size, pairs, position],
+        });
+      if (!exceeds(memory, [x])) turn(x, y, tokens, start);
+      else {
+        const item = [tokens, heads, size];
+        for (let index = 0; index < batch; index++)
+          memory.scope(() => {
+            const both = [x, y].map((one) => memory.view(one, item, index * tokens * heads * size));
+            const each = [heads * size, heads * size];
+            inWindows(memory, both, { extent: tokens, each }, ([from, to], count, first) =>
+              turn(from, to, count, start + first),
+            );
+          });
+      }
       return y;
     },
   };

@@ -3,6 +3,7 @@ import { checkAllFinite, checkArgmax, checkColumns, checkDot, checkRowDots } fro
 import type { Engine } from "../../engine.js";
 import { declareKernel } from "../device.js";
 import type { DeviceMemory } from "../memory.js";
+import { inWindows, putLast, runWindows, takeLast, windowsOf } from "../windows.js";
 
 type Operations = Pick<Engine, "dot" | "allFinite" | "argmax" | "sumRows" | "rowDots" | "columnAbsMax">;
 
@@ -72,6 +73,24 @@ export function reductionOperations(memory: DeviceMemory): Operations {
     }
   }
 
+  /** Of columns whose blocks of rows can be seen. */
+  function absMaxColumns(a: F32, y: F32, width: number, part: number, blocks: number): void {
+    const rows = a.size / Math.max(1, width);
+    const over = (from: F32, to: F32, of: number, by: number) =>
+      memory.run(ABS_MAX_COLUMNS, {
+        groups: Math.ceil(width / 32) * Math.max(1, Math.ceil(of / by)),
+        tensors: [from, to],
+        numbers: [of, width, by],
+      });
+    if (blocks === 1) over(a, y, rows, part);
+    else
+      withParts(memory, [blocks, width], (parts) => {
+        const division = { extent: rows, step: part, each: [part * width, width] };
+        inWindows(memory, [a, parts], division, ([from, to], count) => over(from, to, count, part));
+        over(parts, y, blocks, blocks);
+      });
+  }
+
   return {
     async dot(a, b) {
       checkDot(a, b);
@@ -79,7 +98,9 @@ export function reductionOperations(memory: DeviceMemory): Operations {
       const { part, parts } = partsOf(a.size);
       const sums = memory.empty([parts, 2]);
       const halves = await onHost(sums, () =>
-        memory.run(DOT_PARTS, { groups: parts, tensors: [a, b, sums], numbers: [a.size, part] }),
+        runWindows(memory, DOT_PARTS, [a, b, sums], { extent: a.size, step: part, each: [part, part, 2] }, (count) => {
+          return { groups: Math.ceil(count / part), numbers: [count, part] };
+        }),
       );
       return halves.reduce((sum, half) => sum + half, 0);
     },
@@ -90,7 +111,9 @@ export function reductionOperations(memory: DeviceMemory): Operations {
       const { part, parts } = partsOf(a.size);
       const flags = memory.empty([parts], "i32");
       const spoiled = await onHost(flags, () =>
-        memory.run(FINITE_PARTS, { groups: parts, tensors: [a, flags], numbers: [a.size, part] }),
+        runWindows(memory, FINITE_PARTS, [a, flags], { extent: a.size, step: part, each: [part, 1] }, (count) => {
+          return { groups: Math.ceil(count / part), numbers: [count, part] };
+        }),
       );
       return spoiled.every((flag) => flag === 0);
     },
@@ -98,7 +121,8 @@ export function reductionOperations(memory: DeviceMemory): Operations {
     argmax(a) {
       const { rows, columns } = checkArgmax(a);
       const y = memory.empty([rows], "i32");
-      memory.run(ARGMAX, { groups: rows, tensors: [a, y], numbers: [columns] });
+      const call = (groups: number) => ({ groups, numbers: [columns] });
+      runWindows(memory, ARGMAX, [a, y], { extent: rows, each: [columns, 1] }, call);
       return y;
     },
 
@@ -113,27 +137,19 @@ export function reductionOperations(memory: DeviceMemory): Operations {
       const { rows, width } = checkRowDots(a, b);
       const y = memory.empty([rows]);
       const team = width <= 1024 ? 32 : 256;
-      const groups = Math.ceil(rows / (256 / team));
-      memory.run(ROW_DOTS, { groups, tensors: [a, b, y], numbers: [rows, width], constants: [team] });
+      runWindows(memory, ROW_DOTS, [a, b, y], { extent: rows, each: [width, width, 1] }, (count) => {
+        return { groups: Math.ceil(count / (256 / team)), numbers: [count, width], constants: [team] };
+      });
       return y;
     },
 
     columnAbsMax(a) {
       const { rows, width } = checkColumns("columnAbsMax", a);
       const y = memory.empty([width]);
-      const { part, blocks, chunks } = rowBlocks(rows, width);
-      const over = (from: F32, to: F32, of: number, by: number) =>
-        memory.run(ABS_MAX_COLUMNS, {
-          groups: chunks * Math.max(1, Math.ceil(of / by)),
-          tensors: [from, to],
-          numbers: [of, width, by],
-        });
-      if (blocks === 1) over(a, y, rows, part);
-      else
-        withParts(memory, [blocks, width], (parts) => {
-          over(a, parts, rows, part);
-          over(parts, y, blocks, blocks);
-        });
+      const { part, blocks } = rowBlocks(rows, width);
+      inColumnWindows(memory, [a, y], rows, width, part, ([from, to], wide) =>
+        absMaxColumns(from, to, wide, part, blocks),
+      );
       return y;
     },
   };
@@ -141,14 +157,54 @@ export function reductionOperations(memory: DeviceMemory): Operations {
 
 /** y [C] = sum over r of a[r][c], a of `rows` rows of `width`: for operations that add up rows, too. */
 export function sumColumns(memory: DeviceMemory, a: F32, y: F32, rows: number, width: number): void {
-  const { part, blocks, chunks } = rowBlocks(rows, width);
-  const numbers = [rows, width, part];
-  if (blocks === 1) memory.run(SUM_COLUMNS, { groups: chunks, tensors: [a, y], numbers, constants: [0, 0] });
-  else
-    withParts(memory, [2, blocks, width], (parts) => {
-      memory.run(SUM_COLUMNS, { groups: chunks * blocks, tensors: [a, parts], numbers, constants: [0, 1] });
-      const last = [blocks, width, blocks];
-      memory.run(SUM_COLUMNS, { groups: chunks, tensors: [parts, y], numbers: last, constants: [1, 0] });
+  const { part, blocks } = rowBlocks(rows, width);
+  const sum = (from: F32, to: F32, of: number, wide: number, by: number, constants: number[]) =>
+    memory.run(SUM_COLUMNS, {
+      groups: Math.ceil(wide / 32) * Math.max(1, Math.ceil(of / by)),
+      tensors: [from, to],
+      numbers: [of, wide, by],
+      constants,
+    });
+  inColumnWindows(memory, [a, y], rows, width, part, ([all, result], wide) => {
+    if (blocks === 1) {
+      sum(all, result, rows, wide, part, [0, 0]);
+      return;
+    }
+    withParts(memory, [2, blocks, wide], (parts) => {
+      const division = { extent: rows, step: part, each: [part * wide] };
+      inWindows(memory, [all], division, ([some], count, first) => {
+        if (count === rows) {
+          sum(some, parts, rows, wide, part, [0, 1]);
+          return;
+        }
+        // the parts of a window lie together, and those of all beside them
+        const window = { first: (first / part) * wide, count: Math.ceil(count / part) * wide };
+        const own = memory.empty([2, window.count]);
+        sum(some, own, count, wide, part, [0, 1]);
+        putLast(memory, memory.view(parts, [2, blocks * wide]), own, blocks * wide, window);
+      });
+      sum(parts, result, blocks, wide, blocks, [1, 0]);
+    });
+  });
+}
+
+/** Copies of columns of a and their places in y, where `part` rows of all of them are too large; a and y otherwise. */
+function inColumnWindows(
+  memory: DeviceMemory,
+  [a, y]: [F32, F32],
+  rows: number,
+  width: number,
+  part: number,
+  body: (tensors: [F32, F32], width: number) => void,
+): void {
+  if (4 * part * width <= memory.windowBytes) {
+    body([a, y], width);
+    return;
+  }
+  for (const window of windowsOf(memory, width, 4 * part))
+    memory.scope(() => {
+      const columns = takeLast(memory, memory.view(a, [rows, width]), width, window);
+      body([columns, memory.view(y, [window.count], window.first)], window.count);
     });
 }
 

@@ -2,6 +2,7 @@ import { checkFakeQuantizeRows } from "../../check.js";
 import type { Engine } from "../../engine.js";
 import { declareKernel } from "../device.js";
 import type { DeviceMemory } from "../memory.js";
+import { runWindows } from "../windows.js";
 import { lanesFor, runGroups } from "./grid.js";
 
 const FAKE_QUANTIZE_ROWS = declareKernel("rowgrid", "fakeQuantizeRows", {
@@ -21,11 +22,10 @@ export const rowGridOperations = (memory: DeviceMemory): Pick<Engine, "fakeQuant
     const { rows, width } = checkFakeQuantizeRows("fakeQuantizeRows", x, bits);
     const y = memory.empty(x.shape);
     const lanes = lanesFor(width);
-    memory.run(FAKE_QUANTIZE_ROWS, {
-      groups: runGroups(rows, lanes),
-      tensors: [x, y],
-      numbers: [rows, width, 2 ** bits - 1, Number(symmetric), lanes],
-    });
+    runWindows(memory, FAKE_QUANTIZE_ROWS, [x, y], { extent: rows, each: [width, width] }, (count) => ({
+      groups: runGroups(count, lanes),
+      numbers: [count, width, 2 ** bits - 1, Number(symmetric), lanes],
+    }));
     return y;
   },
 
@@ -33,11 +33,11 @@ export const rowGridOperations = (memory: DeviceMemory): Pick<Engine, "fakeQuant
     const { rows, width } = checkFakeQuantizeRows("fakeQuantizeRowsGrad", x, bits, grad);
     const xGrad = memory.empty(x.shape);
     const lanes = lanesFor(width);
-    memory.run(FAKE_QUANTIZE_ROWS_GRAD, {
-      groups: runGroups(rows, lanes),
-      tensors: [x, grad, xGrad],
-      numbers: [rows, width, 2 ** bits - 1, Number(symmetric), lanes],
-    });
+    const division = { extent: rows, each: [width, width, width] };
+    runWindows(memory, FAKE_QUANTIZE_ROWS_GRAD, [x, grad, xGrad], division, (count) => ({
+      groups: runGroups(count, lanes),
+      numbers: [count, width, 2 ** bits - 1, Number(symmetric), lanes],
+    }));
     return xGrad;
   },
 });

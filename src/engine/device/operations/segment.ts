@@ -1,8 +1,11 @@
 import { usageError } from "../../../errors.js";
+import type { F32, I32 } from "../../../tensor/index.js";
 import { checkSegmentSum } from "../../check.js";
 import type { Engine } from "../../engine.js";
 import { declareKernel } from "../device.js";
 import type { DeviceMemory } from "../memory.js";
+import { exceeds, inWindows } from "../windows.js";
+import { layoutOperations } from "./layout.js";
 
 const COUNT = declareKernel("segment", "segmentCount", {
   reads: { indices: "i32" },
@@ -52,61 +55,112 @@ const CHUNK = THREADS;
 const PIECE = 64;
 const MOST_PIECES = 1024;
 
+interface Extents {
+  count: number;
+  segments: number;
+}
+
 /** By a scan or a stable sort, so that the order of a sum is that of the vectors: what decides it are the extents and the indices. */
-export const segmentOperations = (memory: DeviceMemory): Pick<Engine, "segmentSum"> => ({
-  segmentSum(vectors, weights, indices, segments) {
-    const { count, vectorLength: length } = checkSegmentSum(vectors, weights, indices, segments);
-    memory.check(vectors, weights, indices);
-    if (count === 0) return { sums: memory.create([segments, length]), totals: memory.create([segments]) };
-    const sums = memory.empty([segments, length]);
-    const totals = memory.empty([segments]);
-    const fault = memory.fault((value, at) =>
-      usageError(`segmentSum: expected indices within 0 .. ${segments - 1}, got ${value} at ${at}`),
-    );
-    if (segments > 0 && segments <= FEW_SEGMENTS && length > 0 && length <= SHORT && segments * count <= MOST_LOOKS) {
-      memory.run(SCAN, {
-        groups: segments,
-        tensors: [vectors, weights, indices, sums, totals, fault.word],
-        numbers: [count, segments, fault.number],
-        constants: [length],
-      });
-      return { sums, totals };
+export function segmentOperations(memory: DeviceMemory): Pick<Engine, "segmentSum"> {
+  const { transpose } = layoutOperations(memory);
+  type Target = { sums: F32; totals: F32 };
+
+  /**
+   * Calls `add` with the vectors, or, where these or their sums are too large, with some elements of all: the sums of elements do not see each
+   * other.
+   */
+  function byElements(
+    vectors: F32,
+    length: number,
+    { count, segments }: Extents,
+    target: Target,
+    add: (vectors: F32, length: number, target: Target) => void,
+  ): void {
+    if (!exceeds(memory, [vectors, target.sums])) {
+      add(vectors, length, target);
+      return;
     }
+    memory.scope(() => {
+      const elements = transpose(memory.view(vectors, [count, length]));
+      const sums = memory.empty([length, segments]);
+      inWindows(memory, [elements, sums], { extent: length, each: [count, segments] }, ([some, results], wide) => {
+        const part = { sums: memory.empty([segments, wide]), totals: target.totals };
+        add(transpose(memory.view(some, [wide, count])), wide, part);
+        memory.copyInto(results, memory.view(transpose(part.sums), results.shape));
+      });
+      memory.copyInto(target.sums, memory.view(transpose(sums), target.sums.shape));
+    });
+  }
+
+  /** Positions of the vectors, sorted by segment, and where those of each begin. */
+  function sorted(indices: I32, { count, segments }: Extents, fault: { word: I32; number: number }) {
     const most = Math.min(MOST_CHUNKS, Math.ceil(count / CHUNK), Math.ceil((2 * count) / Math.max(1, segments)));
     const chunk = Math.ceil(count / most);
     const chunks = Math.ceil(count / chunk);
-    const pieces = Math.min(MOST_PIECES, Math.max(1, Math.ceil(count / (PIECE * Math.max(1, segments)))));
-    const grouped = Math.ceil(segments / THREADS);
-    memory.scope(() => {
-      const counts = memory.create([chunks, segments], "u32");
-      memory.run(COUNT, {
-        groups: chunks,
-        tensors: [indices, counts, fault.word],
-        numbers: [count, segments, chunk, fault.number],
-      });
-      if (segments === 0) return;
-      const all = memory.empty([segments], "u32");
-      const firsts = memory.empty([segments + 1], "u32");
-      const order = memory.empty([count], "u32");
-      const partial = memory.empty([segments, pieces, length + 1, 2]);
-      memory.run(OFFSETS, { groups: grouped, tensors: [counts, all], numbers: [segments, chunks] });
-      memory.run(FIRSTS, { groups: 1, tensors: [all, firsts], numbers: [segments] });
-      memory.run(PLACE, {
-        groups: chunks,
-        tensors: [indices, firsts, counts, order],
-        numbers: [count, segments, chunk],
-      });
-      memory.run(ADD, {
-        groups: Math.ceil((segments * pieces * (length + 1)) / THREADS),
-        tensors: [vectors, weights, firsts, order, partial],
-        numbers: [segments, pieces, length],
-      });
-      memory.run(REDUCE, {
-        groups: Math.ceil((segments * (length + 1)) / THREADS),
-        tensors: [partial, sums, totals],
-        numbers: [segments, pieces, length],
-      });
+    const counts = memory.create([chunks, segments], "u32");
+    memory.run(COUNT, {
+      groups: chunks,
+      tensors: [indices, counts, fault.word],
+      numbers: [count, segments, chunk, fault.number],
     });
-    return { sums, totals };
-  },
-});
+    const all = memory.empty([segments], "u32");
+    const firsts = memory.empty([segments + 1], "u32");
+    const order = memory.empty([count], "u32");
+    if (segments === 0) return { firsts, order };
+    const grouped = Math.ceil(segments / THREADS);
+    memory.run(OFFSETS, { groups: grouped, tensors: [counts, all], numbers: [segments, chunks] });
+    memory.run(FIRSTS, { groups: 1, tensors: [all, firsts], numbers: [segments] });
+    memory.run(PLACE, {
+      groups: chunks,
+      tensors: [indices, firsts, counts, order],
+      numbers: [count, segments, chunk],
+    });
+    counts.dispose();
+    all.dispose();
+    return { firsts, order };
+  }
+
+  return {
+    segmentSum(vectors, weights, indices, segments) {
+      const extents = checkSegmentSum(vectors, weights, indices, segments);
+      const { count, vectorLength: length } = extents;
+      memory.check(vectors, weights, indices);
+      if (count === 0) return { sums: memory.create([segments, length]), totals: memory.create([segments]) };
+      const target = { sums: memory.empty([segments, length]), totals: memory.empty([segments]) };
+      const fault = memory.fault((value, at) =>
+        usageError(`segmentSum: expected indices within 0 .. ${segments - 1}, got ${value} at ${at}`),
+      );
+      const scanned = segments > 0 && segments <= FEW_SEGMENTS && length > 0 && length <= SHORT;
+      if (scanned && segments * count <= MOST_LOOKS) {
+        byElements(vectors, length, { count, segments }, target, (some, wide, { sums, totals }) =>
+          memory.run(SCAN, {
+            groups: segments,
+            tensors: [some, weights, indices, sums, totals, fault.word],
+            numbers: [count, segments, fault.number],
+            constants: [wide],
+          }),
+        );
+        return target;
+      }
+      const pieces = Math.min(MOST_PIECES, Math.max(1, Math.ceil(count / (PIECE * Math.max(1, segments)))));
+      memory.scope(() => {
+        const { firsts, order } = sorted(indices, { count, segments }, fault);
+        if (segments === 0) return;
+        byElements(vectors, length, { count, segments }, target, (some, wide, { sums, totals }) => {
+          const partial = memory.empty([segments, pieces, wide + 1, 2]);
+          memory.run(ADD, {
+            groups: Math.ceil((segments * pieces * (wide + 1)) / THREADS),
+            tensors: [some, weights, firsts, order, partial],
+            numbers: [segments, pieces, wide],
+          });
+          memory.run(REDUCE, {
+            groups: Math.ceil((segments * (wide + 1)) / THREADS),
+            tensors: [partial, sums, totals],
+            numbers: [segments, pieces, wide],
+          });
+        });
+      });
+      return target;
+    },
+  };
+}

@@ -4,6 +4,7 @@ import { checkVectorSweep } from "../../check.js";
 import type { CodebookSegment, Engine } from "../../engine.js";
 import { declareKernel } from "../device.js";
 import type { DeviceMemory } from "../memory.js";
+import { exceeds, putLast, takeLast, type Window, windowsOf } from "../windows.js";
 import { codebookColumns, SEARCH_CONSTANTS, vectorsOfGroup } from "./codebook.js";
 
 /** Constants of the kernels that sweep a block: those of the search, the columns of a block at most, threads of a group. */
@@ -67,12 +68,12 @@ export interface SweptSegment {
   constants: number[];
 }
 
-/** `rows` are those of a column as it is swept. */
+/** `rows` are those of a column as it is swept, of `allRows`: these decide the blocks, whose columns decide the last bits. */
 export function sweptSegment(
   memory: DeviceMemory,
   operation: string,
   { begin, end, stages }: CodebookSegment,
-  rows: number,
+  { rows, allRows }: { rows: number; allRows: number },
   beam: number,
 ): SweptSegment {
   const length = stages[0].shape[1];
@@ -82,7 +83,7 @@ export function sweptSegment(
       "use shorter vectors or --engine wasm",
     );
   const width = stages.length > 1 ? Math.min(beam, stages[0].shape[0]) : 1;
-  const vectors = vectorsOfGroup(rows / length, length);
+  const vectors = vectorsOfGroup(allRows / length, length);
   const columns = Math.min(MOST_COLUMNS, Math.floor(TILE / (vectors * length)));
   const groups = Math.ceil(rows / (vectors * length));
   const wide = stages[0].shape[0] > LARGE && groups <= FEW_GROUPS && (memory.device.mostThreads ?? 0) >= MANY_THREADS;
@@ -97,6 +98,13 @@ export function sweptSegment(
   };
 }
 
+/** Weights [I, P] as they are swept, or a window of their P of `allRows`. */
+interface Swept {
+  running: F32;
+  quantized: F32;
+  allRows: number;
+}
+
 /** Tensors [end - begin, P / v] over the stages' parts of one buffer. */
 export function stageViews(memory: DeviceMemory, all: I32, shape: number[], stages: number): I32[] {
   const views = Array.from({ length: stages }, (_, stage) => memory.view(all, shape, (stage * all.size) / stages));
@@ -104,13 +112,34 @@ export function stageViews(memory: DeviceMemory, all: I32, shape: number[], stag
   return views;
 }
 
+/**
+ * Windows of P for weights [I, P], of whole vectors of every segment: rows of W do not see each other, so weights that are too
+ * large are swept in copies of their windows.
+ */
+export function sweepWindows(memory: DeviceMemory, weights: F32, segments: readonly CodebookSegment[]): Window[] {
+  const [columns, rows] = weights.shape;
+  if (!exceeds(memory, [weights])) return [{ first: 0, count: rows }];
+  const step = segments.reduce((least, { stages }) => leastMultiple(least, stages[0].shape[1]), 1);
+  // indices of many stages may take more than the weights
+  const most = segments.reduce((share, { stages }) => Math.max(share, stages.length / stages[0].shape[1]), 1);
+  return windowsOf(memory, rows, 4 * columns * step * most, step);
+}
+
+function leastMultiple(a: number, b: number): number {
+  let multiple = a;
+  while (multiple % b !== 0) multiple += a;
+  return multiple;
+}
+
 export const sweepOperations = (memory: DeviceMemory): Pick<Engine, "vectorSweep"> => {
   /** Segments without feedback: all their columns are one. */
-  function sweepFree(segment: CodebookSegment, rows: number, running: F32, quantized: F32, indices: I32, beam: number) {
+  function sweepFree(segment: CodebookSegment, { running, quantized, allRows }: Swept, indices: I32, beam: number) {
     const { begin, end } = segment;
+    const rows = running.shape[1];
     const size = (end - begin) * rows;
     const column = [running, quantized].map((whole) => memory.view(whole, [size], begin * rows));
-    const swept = sweptSegment(memory, "vectorSweep", { ...segment, begin: 0, end: 1 }, size, beam);
+    const extents = { rows: size, allRows: (end - begin) * allRows };
+    const swept = sweptSegment(memory, "vectorSweep", { ...segment, begin: 0, end: 1 }, extents, beam);
     const { groups, books, width, constants } = swept;
     const tensors = [books, books, ...column, memory.empty([size]), indices];
     memory.run(BLOCK, { groups, tensors, numbers: [1, size, 0, 1, 0, 1, width], constants });
@@ -120,13 +149,12 @@ export const sweepOperations = (memory: DeviceMemory): Pick<Engine, "vectorSweep
   function sweepBlocks(
     segment: CodebookSegment,
     feedback: F32,
-    running: F32,
-    quantized: F32,
+    { running, quantized, allRows }: Swept,
     indices: I32,
     beam: number,
   ) {
     const [columns, rows] = running.shape;
-    const swept = sweptSegment(memory, "vectorSweep", segment, rows, beam);
+    const swept = sweptSegment(memory, "vectorSweep", segment, { rows, allRows }, beam);
     const { begin, end, books, groups, width, constants } = swept;
     const errors = memory.empty([swept.columns, rows]);
     for (let from = begin; from < end; from += swept.columns) {
@@ -146,23 +174,39 @@ export const sweepOperations = (memory: DeviceMemory): Pick<Engine, "vectorSweep
     }
   }
 
+  /** Indices of a segment, [stages, columns, P / v] for P rows. */
+  const emptyIndices = ({ begin, end, stages }: CodebookSegment, rows: number): I32 =>
+    memory.empty([stages.length, end - begin, rows / stages[0].shape[1]], "i32");
+
   return {
     vectorSweep(weights, feedback, segments, options) {
       const { columns, rows, beam } = checkVectorSweep(weights, feedback, segments, options);
       if (feedback) memory.check(feedback);
       const compensated = memory.copy(weights);
       const quantized = memory.empty([columns, rows]);
-      const indices = segments.map((segment) => {
-        const { begin, end, stages } = segment;
-        const shape = [end - begin, rows / stages[0].shape[1]];
-        const all = memory.empty([stages.length, ...shape], "i32");
-        if (all.size > 0)
-          memory.scope(() => {
-            if (feedback) sweepBlocks(segment, feedback, compensated, quantized, all, beam);
-            else sweepFree(segment, rows, compensated, quantized, all, beam);
-          });
-        return stageViews(memory, all, shape, stages.length);
-      });
+      const chosen = segments.map((segment) => emptyIndices(segment, rows));
+      for (const window of sweepWindows(memory, weights, segments))
+        memory.scope(() => {
+          const whole = window.count === rows;
+          const running = whole ? compensated : takeLast(memory, compensated, rows, window);
+          const swept = whole ? quantized : memory.empty(running.shape);
+          for (const [number, segment] of segments.entries()) {
+            const all = whole ? chosen[number] : emptyIndices(segment, window.count);
+            if (all.size === 0) continue;
+            memory.scope(() => {
+              const part = { running, quantized: swept, allRows: rows };
+              if (feedback) sweepBlocks(segment, feedback, part, all, beam);
+              else sweepFree(segment, part, all, beam);
+            });
+            if (!whole) putLast(memory, chosen[number], all, rows, window);
+          }
+          if (whole) return;
+          putLast(memory, compensated, running, rows, window);
+          putLast(memory, quantized, swept, rows, window);
+        });
+      const indices = chosen.map((all, number) =>
+        stageViews(memory, all, [...all.shape.slice(1)], segments[number].stages.length),
+      );
       return { indices, quantized, compensated };
     },
   };

@@ -2,7 +2,7 @@ import { checkAdamwStep } from "../../check.js";
 import type { Engine } from "../../engine.js";
 import { declareKernel } from "../device.js";
 import type { DeviceMemory } from "../memory.js";
-import { elementGroups } from "./elementwise.js";
+import { runElements } from "./elementwise.js";
 
 const ADAMW_STEP = declareKernel("training", "adamwStep", {
   reads: { gradient: "f32" },
@@ -26,11 +26,7 @@ export const trainingOperations = (memory: DeviceMemory): Pick<Engine, "adamwSte
     const { rate, beta1, beta2, epsilon, decay, step } = options;
     const corrected = rate / (1 - beta1 ** step);
     const inverse2 = 1 / (1 - beta2 ** step);
-    const { size } = parameter;
-    memory.run(ADAMW_STEP, {
-      groups: elementGroups(size),
-      tensors: [gradient, parameter, first, second],
-      numbers: [size, beta1, 1 - beta1, beta2, 1 - beta2, 1 - rate * decay, corrected, inverse2, epsilon],
-    });
+    const numbers = [beta1, 1 - beta1, beta2, 1 - beta2, 1 - rate * decay, corrected, inverse2, epsilon];
+    runElements(memory, ADAMW_STEP, [gradient, parameter, first, second], numbers);
   },
 });
