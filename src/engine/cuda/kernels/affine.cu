@@ -59,7 +59,7 @@ extern "C" __global__ void affineRound(const int* marks, const float* scale, con
 //# affineSweepBlock
 // Columns [begin, begin + count) for 32 rows, 8 threads for each: thread r + 32 l has columns l, l + 8, .. of the block for row r,
 // alone, so that a column costs one barrier, between its error and the use of it. Leaves what the codes stand for in `y` and the
-// errors for the columns behind the block.
+// errors for the columns behind the block. `feedback` is rows begin .. of it.
 #define BLOCK 64
 
 extern "C" __global__ void affineSweepBlock(const float* feedback, const int* marks, float* y, float* errors, float* scale,
@@ -74,7 +74,7 @@ extern "C" __global__ void affineSweepBlock(const float* feedback, const int* ma
   unsigned row = blockIdx.x * 32 + own;
   bool within = row < rows;
   float top = (float)levels;
-  const float* square = feedback + (size_t)begin * columns + begin;
+  const float* square = feedback + begin;
   for (unsigned j = lane; j < count; j += 8) tile[j][own] = within ? y[(begin + j) * rows + row] : 0.0f;
   float ahead = t < count ? square[t] : 0.0f;  // the next row of the feedback, on its way while a column has its turn
   int known = -1;  // the group whose grid this thread has
@@ -132,14 +132,14 @@ extern "C" __global__ void affineSweepBlock(const float* feedback, const int* ma
 }
 
 //# affineFeedback
-// y[j, row] -= sum of errors[i, row] feedback[begin + i, j] over i < count, for the columns j from `end` on: tiles of 128 columns by
+// y[j, row] -= sum of errors[i, row] feedback[i, j] over i < count, for the columns j from `end` on: tiles of 128 columns by
 // 128 rows, 8 x 8 of them a thread, which are two runs of 4 each way.
 __device__ inline float4 fourOf(const float* from, unsigned left) {
   return {left > 0 ? from[0] : 0.0f, left > 1 ? from[1] : 0.0f, left > 2 ? from[2] : 0.0f, left > 3 ? from[3] : 0.0f};
 }
 
 extern "C" __global__ void affineFeedback(const float* feedback, const float* errors, float* y, unsigned columns, unsigned rows,
-                                          unsigned begin, unsigned count, unsigned end) {
+                                          unsigned count, unsigned end) {
   __shared__ float4 left[8][32], right[8][32];  // feedback, errors
   unsigned t = threadIdx.x;
   unsigned across = (rows + 127) / 128;
@@ -153,7 +153,7 @@ extern "C" __global__ void affineFeedback(const float* feedback, const float* er
   float sums[8][8] = {};
   for (unsigned k0 = 0; k0 < count; k0 += 8) {
     unsigned i = k0 + t / 32;
-    left[t / 32][t % 32] = fourOf(feedback + (size_t)(begin + i) * columns + j, i < count ? leftColumns : 0);
+    left[t / 32][t % 32] = fourOf(feedback + (size_t)i * columns + j, i < count ? leftColumns : 0);
     right[t / 32][t % 32] = fourOf(errors + (size_t)i * rows + r, i < count ? leftRows : 0);
     __syncthreads();
 #pragma unroll

@@ -470,8 +470,8 @@ extern "C" __global__ void nearestListed(const float* vectors, const float* book
 }
 
 //# sweepBlock
-// Columns [start, stop) of the segment [begin, end), one after the other, in the rows of the group's vectors. What a column left
-// goes to the block's later columns here, and to `errors` [stop - start, P] for those after the block.
+// Columns [start, stop) of the segment [begin, end), one after the other, in the rows of the group's vectors; feedback is rows start ..
+// of it. What a column left goes to the block's later columns here, and to `errors` [stop - start, P] for those after the block.
 extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS) sweepBlock(const float* books, const float* feedback, float* running,
                                       float* quantized, float* errors, int* indices, unsigned columns, unsigned rows,
                                       unsigned begin, unsigned end, unsigned start, unsigned stop, unsigned width) {
@@ -486,7 +486,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS) sweepBlock(
   }
   for (unsigned i = start; i < stop; i++) {
     for (unsigned k = i - start + 1 + t; k < stop - start; k += THREADS)
-      factors[k] = feedback[(size_t)i * columns + start + k];
+      factors[k] = feedback[(size_t)(i - start) * columns + start + k];
     __syncthreads();
     const float* x = tile + (i - start) * SLAB;
     chooseStages(books, width, x, choice);
@@ -513,7 +513,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS) sweepBlock(
 }
 
 //# coordinateBlock
-// As sweepBlock, for coordinate descent: gradient [stop - start, P] holds H E of the block's columns before it; a change of E goes
+// As sweepBlock, for coordinate descent, with rows start .. of the Hessian: gradient [stop - start, P] holds H E of the block's columns before it; a change of E goes
 // to the block's later columns here, and to `error`.
 extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS) coordinateBlock(const float* books, const float* weights, const float* hessian,
                                            const float* gradient, float* quantized, float* error, int* indices,
@@ -531,10 +531,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS) coordinateB
   }
   __syncthreads();
   for (unsigned i = start; i < stop; i++) {
-    float curvature = hessian[(size_t)i * columns + i];
+    float curvature = hessian[(size_t)(i - start) * columns + i];
     if (!(curvature > 0.0f)) continue;
     for (unsigned k = i - start + 1 + t; k < stop - start; k += THREADS)
-      factors[k] = hessian[(size_t)i * columns + start + k];
+      factors[k] = hessian[(size_t)(i - start) * columns + start + k];
     for (unsigned e = t; e < SLAB; e += THREADS) {
       now[e] = e < own ? quantized[(size_t)i * rows + first + e] : 0.0f;
       wanted[e] = now[e] + tile[(i - start) * SLAB + e] / curvature;

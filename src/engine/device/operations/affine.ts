@@ -25,7 +25,7 @@ const AFFINE_SWEEP_BLOCK = declareKernel("affine", "affineSweepBlock", {
 const AFFINE_FEEDBACK = declareKernel("affine", "affineFeedback", {
   reads: { feedback: "f32", errors: "f32" },
   writes: { y: "f32" },
-  numbers: { columns: "u32", rows: "u32", begin: "u32", count: "u32", end: "u32" },
+  numbers: { columns: "u32", rows: "u32", count: "u32", end: "u32" },
 });
 
 /** As in the kernels: columns of a block, rows of a slab, threads, side of the tiles of the product. */
@@ -77,15 +77,18 @@ export function affineOperations(memory: DeviceMemory): Pick<Engine, "affineGrid
     for (const { begin, end, fits } of plan.blocks) {
       const count = end - begin;
       if (plan.members) for (const group of fits) takeGrids(y, plan.members, grid, options, group, 1);
-      memory.run(AFFINE_SWEEP_BLOCK, {
-        groups: slabs,
-        tensors: [feedback, plan.marks, y, errors, grid.scale, grid.zero],
-        numbers: [columns, rows, begin, count, 2 ** options.bits - 1, Number(options.symmetric)],
-      });
-      memory.run(AFFINE_FEEDBACK, {
-        groups: Math.ceil((columns - end) / TILE) * Math.ceil(rows / TILE),
-        tensors: [feedback, errors, y],
-        numbers: [columns, rows, begin, count, end],
+      memory.scope(() => {
+        const factors = memory.view(feedback, [count, columns], begin * columns);
+        memory.run(AFFINE_SWEEP_BLOCK, {
+          groups: slabs,
+          tensors: [factors, plan.marks, y, errors, grid.scale, grid.zero],
+          numbers: [columns, rows, begin, count, 2 ** options.bits - 1, Number(options.symmetric)],
+        });
+        memory.run(AFFINE_FEEDBACK, {
+          groups: Math.ceil((columns - end) / TILE) * Math.ceil(rows / TILE),
+          tensors: [factors, errors, y],
+          numbers: [columns, rows, count, end],
+        });
       });
     }
     errors.dispose();

@@ -3,7 +3,7 @@ import { checkCoordinateSweep } from "../../check.js";
 import type { CodebookSegment, Engine } from "../../engine.js";
 import { declareKernel } from "../device.js";
 import type { DeviceMemory } from "../memory.js";
-import { putLast, takeLast } from "../windows.js";
+import { putLast, takeLast, windowsOf } from "../windows.js";
 import { elementwiseOperations } from "./elementwise.js";
 import {
   BLOCK_CONSTANTS,
@@ -44,17 +44,21 @@ export function coordinateOperations(memory: DeviceMemory): Pick<Engine, "coordi
       const gradient = memory.empty([swept.columns, rows]);
       for (let from = begin; from < end; from += swept.columns) {
         const to = Math.min(end, from + swept.columns);
-        // rows from .. to of H E; H is symmetric, so its columns serve, one element behind the other
         memory.scope(() => {
-          const part = memory.view(hessian, [columns * columns - from], from);
-          memory.run(PRODUCT, {
-            groups: productGroups(to - from, rows),
-            tensors: [part, error, gradient],
-            numbers: [to - from, rows, columns, columns, 0, 1],
-          });
+          // rows from .. to of H E; H is symmetric, so its columns serve, one element behind the other; the sums follow its windows
+          for (const { first, count } of windowsOf(memory, columns, 4 * columns))
+            memory.scope(() => {
+              const part = memory.view(hessian, [count * columns - from], first * columns + from);
+              memory.run(PRODUCT, {
+                groups: productGroups(to - from, rows),
+                tensors: [part, memory.view(error, [count, rows], first * rows), gradient],
+                numbers: [to - from, rows, count, columns, Number(first > 0), 1],
+              });
+            });
+          const ofBlock = memory.view(hessian, [to - from, columns], from * columns);
+          const tensors = [books, weights, ofBlock, gradient, result, error, chosen[number]];
+          memory.run(BLOCK, { groups, tensors, numbers: [columns, rows, begin, end, from, to, width], constants });
         });
-        const tensors = [books, weights, hessian, gradient, result, error, chosen[number]];
-        memory.run(BLOCK, { groups, tensors, numbers: [columns, rows, begin, end, from, to, width], constants });
       }
     }
   }

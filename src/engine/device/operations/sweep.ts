@@ -159,10 +159,11 @@ export const sweepOperations = (memory: DeviceMemory): Pick<Engine, "vectorSweep
     const errors = memory.empty([swept.columns, rows]);
     for (let from = begin; from < end; from += swept.columns) {
       const to = Math.min(end, from + swept.columns);
-      const tensors = [books, feedback, running, quantized, errors, indices];
-      memory.run(BLOCK, { groups, tensors, numbers: [columns, rows, begin, end, from, to, width], constants });
       const later = columns - to;
       memory.scope(() => {
+        const ofBlock = memory.view(feedback, [to - from, columns], from * columns);
+        const tensors = [books, ofBlock, running, quantized, errors, indices];
+        memory.run(BLOCK, { groups, tensors, numbers: [columns, rows, begin, end, from, to, width], constants });
         const factors = memory.view(feedback, [(to - from) * columns - to], from * columns + to);
         const rest = memory.view(running, [later, rows], to * rows);
         memory.run(PRODUCT, {

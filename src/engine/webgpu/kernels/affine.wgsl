@@ -74,7 +74,7 @@ fn affineRound(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3
 //# affineSweepBlock
 // Columns [begin, begin + count) for 32 rows, 8 threads for each: thread r + 32 l has columns l, l + 8, .. of the block for row r,
 // alone, so that a column costs one barrier, between its error and the use of it. Leaves what the codes stand for in `y` and the
-// errors for the columns behind the block.
+// errors for the columns behind the block. `feedback` is rows begin .. of it.
 const BLOCK = 64u;
 var<workgroup> tile: array<f32, 2048>; // [BLOCK][32]
 var<workgroup> error: array<f32, 64>; // of this column and of the last
@@ -86,7 +86,7 @@ fn factorOf(i: u32, j: u32) -> f32 {
   if (i >= n.count || j >= n.count) {
     return 0.0;
   }
-  return feedback[n.feedback_at + (n.begin + i) * n.columns + n.begin + j];
+  return feedback[n.feedback_at + i * n.columns + n.begin + j];
 }
 
 @compute @workgroup_size(THREADS)
@@ -164,13 +164,13 @@ fn affineSweepBlock(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c:
 }
 
 //# affineFeedback
-// y[j, row] -= sum of errors[i, row] feedback[begin + i, j] over i < count, for the columns j from `end` on: tiles of 128 columns by
+// y[j, row] -= sum of errors[i, row] feedback[i, j] over i < count, for the columns j from `end` on: tiles of 128 columns by
 // 128 rows, 8 x 8 of them a thread, which are two runs of 4 each way.
 var<workgroup> left: array<vec4f, 256>; // [8][32], feedback
 var<workgroup> right: array<vec4f, 256>; // [8][32], errors
 
 fn feedback4(i: u32, j: u32) -> vec4f {
-  let at = n.feedback_at + (n.begin + i) * n.columns + j;
+  let at = n.feedback_at + i * n.columns + j;
   var four = vec4f();
   if (i < n.count) {
     for (var k = 0u; k < 4; k++) {

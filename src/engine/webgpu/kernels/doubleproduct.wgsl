@@ -1,4 +1,4 @@
-// Products of double-float matrices, in tiles of 64 x 64: a thread has 4 x 4 of a tile. hi and lo [size, size] as in factor.
+// Products of double-float matrices, in tiles of 64 x 64: a thread has 4 x 4 of a tile. hi, lo and `panel` as in factor.
 // Operands go through workgroup memory 8 deep, as [p][68]: 64 rows or columns and 4 to spare against bank conflicts.
 
 var<workgroup> leftHi: array<f32, 544>;
@@ -106,14 +106,20 @@ fn placeOf(group: u32, side: u32) -> Place {
 }
 
 //# choleskyUpdate
-// Below and right of the 32 columns X at n.first: A -= X X^T, a tile of the lower triangle a group.
+// Right of the 32 columns X at n.first, of which `panel` has what is below them: A -= X X^T in rows n.top .. n.end of the lower
+// triangle. Tiles begin there and at the first column; `across` of them lie side by side, or, with 0, those of a triangle.
 fn subtractRow(row: u32, column: u32, sum: Quad) {
   for (var j = 0u; j < 4; j++) {
-    if (row < n.size && column + j <= row) {
-      let at = row * n.size + column + j;
+    if (row < n.end && column + j <= row) {
+      let at = (row - n.begin) * n.size + column + j;
       setElement(at, doubleAdd(element(at), -Double(sum.hi[j], sum.lo[j])));
     }
   }
+}
+
+fn panelElement(row: u32, column: u32) -> Double {
+  let at = n.panel_at + row * 32 + column;
+  return Double(panel[at], panel[at + n.size * 32]);
 }
 
 @compute @workgroup_size(THREADS)
@@ -122,7 +128,15 @@ fn choleskyUpdate(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: v
   if (group >= n.groups) {
     return;
   }
-  let place = lowerTile(group) * 64 + n.first + 32;
+  var place = vec2u(n.top, n.first + 32);
+  if (n.across == 0) {
+    place += lowerTile(group) * 64;
+  } else {
+    place += vec2u(group / n.across, group % n.across) * 64;
+  }
+  if (place.y >= min(place.x + 64, n.end)) { // above the diagonal
+    return;
+  }
   let p = t % 8;
   var tile = Tile();
   for (var base = 0u; base < 32; base += 8) {
@@ -130,11 +144,11 @@ fn choleskyUpdate(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: v
     for (var i = t / 8; i < 64; i += 32) {
       var left = Double();
       var right = Double();
-      if (place.x + i < n.size) {
-        left = element((place.x + i) * n.size + n.first + base + p);
+      if (place.x + i < n.end) {
+        left = panelElement(place.x + i, base + p);
       }
       if (place.y + i < n.size) {
-        right = element((place.y + i) * n.size + n.first + base + p);
+        right = panelElement(place.y + i, base + p);
       }
       setLeft(i, p, left);
       setRight(i, p, right);
@@ -243,4 +257,68 @@ fn invertRight(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3
   setNegative(place, row + 1, column, tile.r1);
   setNegative(place, row + 2, column, tile.r2);
   setNegative(place, row + 3, column, tile.r3);
+}
+
+//# doubleProduct
+// y [rows, columns], in hi and lo, = a b, or - a b where `negative` is 1; a [rows, size], b [size, columns]. With `keep` the sums in
+// y go on.
+fn signedQuad(row: u32, column: u32) -> Quad {
+  let sign = 1.0 - 2.0 * f32(n.negative);
+  var quad = Quad();
+  for (var j = 0u; j < 4; j++) {
+    if (n.keep == 1 && row < n.rows && column + j < n.columns) {
+      let value = element(row * n.columns + column + j);
+      quad.hi[j] = sign * value.x;
+      quad.lo[j] = sign * value.y;
+    }
+  }
+  return quad;
+}
+
+fn setQuad(row: u32, column: u32, sum: Quad) {
+  let sign = 1.0 - 2.0 * f32(n.negative);
+  for (var j = 0u; j < 4; j++) {
+    if (row < n.rows && column + j < n.columns) {
+      setElement(row * n.columns + column + j, sign * Double(sum.hi[j], sum.lo[j]));
+    }
+  }
+}
+
+@compute @workgroup_size(THREADS)
+fn doubleProduct(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3u, @builtin(local_invocation_index) t: u32) {
+  let group = groupOf(w, c);
+  if (group >= n.groups) {
+    return;
+  }
+  let across = (n.columns + 63) / 64;
+  let row0 = group / across * 64;
+  let column0 = group % across * 64;
+  let row = row0 + t / 16 * 4;
+  let column = column0 + t % 16 * 4;
+  var tile = Tile(signedQuad(row, column), signedQuad(row + 1, column), signedQuad(row + 2, column), signedQuad(row + 3, column));
+  for (var base = 0u; base < n.size; base += 8) {
+    workgroupBarrier();
+    for (var i = t / 8; i < 64; i += 32) {
+      var left = Double();
+      if (row0 + i < n.rows && base + t % 8 < n.size) {
+        let at = (row0 + i) * n.size + base + t % 8;
+        left = Double(aHi[n.aHi_at + at], aLo[n.aLo_at + at]);
+      }
+      setLeft(i, t % 8, left);
+    }
+    for (var p = t / 64; p < 8; p += 4) {
+      var right = Double();
+      if (base + p < n.size && column0 + t % 64 < n.columns) {
+        let at = (base + p) * n.columns + column0 + t % 64;
+        right = Double(bHi[n.bHi_at + at], bLo[n.bLo_at + at]);
+      }
+      setRight(t % 64, p, right);
+    }
+    workgroupBarrier();
+    tile = multiplyStep(tile, t);
+  }
+  setQuad(row, column, tile.r0);
+  setQuad(row + 1, column, tile.r1);
+  setQuad(row + 2, column, tile.r2);
+  setQuad(row + 3, column, tile.r3);
 }

@@ -1,4 +1,5 @@
-// Triangular matrices in double floats: hi [size, size] and lo [size, size], of which hi is the result. Blocks of 32.
+// Triangular matrices in double floats: hi [size, size] and lo [size, size], of which hi is the result, or the rows of them from
+// n.begin on. Blocks of 32. `panel`: the 32 columns of a step of cholesky, [2, size, 32], high parts and low ones.
 
 var<workgroup> block: array<Double, 1024>;
 var<workgroup> inverse: array<Double, 1024>;
@@ -48,7 +49,7 @@ fn choleskyDiagonal(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c:
     return;
   }
   let side = min(32, n.size - n.first);
-  let start = n.first * n.size + n.first;
+  let start = (n.first - n.begin) * n.size + n.first;
   let column = t % 32;
   for (var i = t / 32; i < 32; i += 8) {
     var value = Double(select(0.0, 1.0, i == column), 0.0); // beyond the matrix
@@ -108,31 +109,34 @@ fn choleskyDiagonal(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c:
 }
 
 //# choleskySolve
-// 32 rows below the block at n.first a group: A -> A L^-T, in place.
+// 32 rows from n.top on a group, below the block at n.first: A -> A L^-T, in place and in `panel`.
 @compute @workgroup_size(THREADS)
 fn choleskySolve(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3u, @builtin(local_invocation_index) t: u32) {
   let group = groupOf(w, c);
   if (group >= n.groups) {
     return;
   }
-  let row = n.first + 32 + 32 * group;
+  let row = n.top + 32 * group;
   let column = t % 32;
   for (var i = t / 32; i < 32; i += 8) {
     var value = Double();
-    if (row + i < n.size) {
-      value = element((row + i) * n.size + n.first + column);
+    if (row + i < n.end) {
+      value = element((row + i - n.begin) * n.size + n.first + column);
     }
     block[i * 32 + column] = value;
     let at = n.inverted_at + i * 32 + column;
     inverse[column * 32 + i] = Double(inverted[at], inverted[at + 1024]); // transposed
   }
   workgroupBarrier();
-  for (var i = t / 32; i < 32 && row + i < n.size; i += 8) {
+  for (var i = t / 32; i < 32 && row + i < n.end; i += 8) {
     var sum = Double();
     for (var p = 0u; p <= column; p++) {
       sum = doubleAdd(sum, doubleMultiply(block[i * 32 + p], inverse[p * 32 + column]));
     }
-    setElement((row + i) * n.size + n.first + column, sum);
+    setElement((row + i - n.begin) * n.size + n.first + column, sum);
+    let at = n.panel_at + (row + i) * 32 + column;
+    panel[at] = sum.x;
+    panel[at + n.size * 32] = sum.y;
   }
 }
 
@@ -166,19 +170,19 @@ fn invertDiagonal(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: v
 }
 
 //# clearUpper
-// Zeros above the diagonal of hi.
+// Zeros above the diagonal of hi, n.rows of it.
 @compute @workgroup_size(THREADS)
 fn clearUpper(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3u, @builtin(local_invocation_index) t: u32) {
   let begin = groupOf(w, c) * 1024 + t;
-  for (var i = begin; i < min(begin + 1024, n.size * n.size); i += THREADS) {
-    if (i % n.size > i / n.size) {
+  for (var i = begin; i < min(begin + 1024, n.rows * n.size); i += THREADS) {
+    if (i % n.size > i / n.size + n.begin) {
       hi[n.hi_at + i] = 0.0;
     }
   }
 }
 
 //# checkDiagonal
-// One group: refuses the first 0 on the diagonal of source.
+// One group: refuses the first 0 on the diagonal of source, whose elements lie n.step apart.
 @compute @workgroup_size(THREADS)
 fn checkDiagonal(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3u, @builtin(local_invocation_index) t: u32) {
   if (groupOf(w, c) >= n.groups) {
@@ -186,7 +190,7 @@ fn checkDiagonal(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: ve
   }
   var first = n.size;
   for (var i = t; i < n.size; i += THREADS) {
-    if ((bitcast<u32>(source[n.source_at + i * (n.size + 1)]) & 0x7fffffffu) == 0) {
+    if ((bitcast<u32>(source[n.source_at + i * n.step]) & 0x7fffffffu) == 0) {
       first = min(first, i);
     }
   }

@@ -188,7 +188,7 @@ fn sweepBlock(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3u
   for (var i = n.start; i < n.stop; i++) {
     let column = i - n.start;
     for (var k = column + 1 + t; k < columns; k += THREADS) {
-      factors[k] = feedback[n.feedback_at + i * n.columns + n.start + k];
+      factors[k] = feedback[n.feedback_at + column * n.columns + n.start + k];
     }
     for (var e = t; e < SLAB; e += THREADS) {
       wanted[e] = tile[column * SLAB + e];
@@ -244,12 +244,12 @@ fn coordinateBlock(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: 
   workgroupBarrier();
   for (var i = n.start; i < n.stop; i++) {
     let column = i - n.start;
-    let curvature = hessian[n.hessian_at + i * n.columns + i];
+    let curvature = hessian[n.hessian_at + column * n.columns + i];
     if (!(curvature > 0.0)) {
       continue;
     }
     for (var k = column + 1 + t; k < columns; k += THREADS) {
-      factors[k] = hessian[n.hessian_at + i * n.columns + n.start + k];
+      factors[k] = hessian[n.hessian_at + column * n.columns + n.start + k];
     }
     for (var e = t; e < SLAB; e += THREADS) {
       now[e] = select(0.0, quantized[n.quantized_at + i * n.rows + first + e], e < own);
