@@ -1,6 +1,7 @@
 // How long a model of LLaMA-2-7B's size takes: some of its blocks with random weights are quantized, and from the end of the first
 // to the end of the last passes what those between cost: reading, statistics or training, quantization, writing. 32 times a
-// block, and what the process takes beside its blocks. On several cards the first are as many blocks as there are cards.
+// block, and what the process takes beside its blocks. On two cards the second passes the text through the first one's blocks, before
+// it comes to its own: what that costs is seen at the end of its first, and with 32 blocks it has 15 of them (pipeline/share.ts).
 //
 //   node bench/speed/seven.mjs [--method vptq,omniquant] [--engine cuda] [--device 0 | --devices 0,1] [--layers 2] [--samples 128]
 //     [--window 2048] [--options="--vector-length 8 ..."]
@@ -27,6 +28,8 @@ const { values: args } = parseArgs({
   },
 });
 const BLOCKS = 32;
+/** Of these, the first card's, where there are one and two. */
+const FIRST = [32, 17];
 const OPTIONS = {
   vptq: "--vector-length 8 --codebook 65536 --residual 256 --refine 0 --propagate full --asymmetric 0",
   omniquant: "--bits 4 --group channel --activations 4 --precision f16",
@@ -34,7 +37,8 @@ const OPTIONS = {
 const [layers, window, samples] = [args.layers, args.window, args.samples].map(Number);
 const [hidden, mlp, heads] = [args.hidden, args.mlp, args.heads].map(Number);
 const cards = args.devices?.split(",").length ?? 1;
-if (layers <= cards) throw new Error(`--layers: expected more than the ${cards} cards, got ${layers}`);
+if (cards > 2) throw new Error(`--devices: expected one or two cards, got ${cards}`);
+if (layers < 2 * cards || layers % cards > 0) throw new Error(`--layers: expected 2 or more a card, got ${layers}`);
 const scratch = mkdtempSync(join(tmpdir(), "bitwright-seven-"));
 try {
   const model = join(scratch, "model");
@@ -49,11 +53,16 @@ try {
     const on = ["--engine", args.engine, ...choice("device"), ...choice("devices")];
     const command = ["quantize", model, "-o", join(scratch, method), "--method", method, ...options, ...source, ...on];
     const { whole, ends } = await run(command);
-    const block = (Math.max(...ends) - Math.max(...ends.slice(0, cards))) / 1000 / (layers - cards);
-    const minutes = (BLOCKS * block + whole / 1000 - layers * block) / 60;
+    const own = layers / cards;
+    const block = (ends[layers - 1] - ends[layers - own]) / 1000 / (own - 1);
+    const passing = cards > 1 ? (ends[own] - ends[0]) / 1000 / own : 0;
+    const beside = whole / 1000 - own * (block + passing);
+    const minutes =
+      (beside + Math.max(FIRST[cards - 1] * block, (BLOCKS - FIRST[cards - 1]) * block + FIRST[cards - 1] * passing)) /
+      60;
     console.log(
-      `${method} ${options.join(" ")}: a block ${block.toFixed(1)} s, the process with ${layers} blocks ` +
-        `${(whole / 1000).toFixed(1)} s; with ${BLOCKS}: ${minutes.toFixed(1)} min`,
+      `${method} ${options.join(" ")}: a block ${block.toFixed(1)} s${cards > 1 ? `, passing through one ${passing.toFixed(1)} s` : ""}, ` +
+        `the process with ${layers} blocks ${(whole / 1000).toFixed(1)} s; with ${BLOCKS}: ${minutes.toFixed(1)} min`,
     );
     rmSync(join(scratch, method), { recursive: true, force: true });
   }

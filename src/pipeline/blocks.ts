@@ -23,6 +23,8 @@ export interface BlockSource {
 
 /** What the loop asks of the job. */
 export interface BlockWork {
+  /** False where the block is only passed through. Default: true. */
+  hasWork?(block: number): boolean;
   /** True when the linear in this slot still has to be quantized with statistics of its inputs. */
   needsStatistics(block: number, slot: string): boolean;
   /**
@@ -114,6 +116,7 @@ export async function runBlocks(source: BlockSource, work: BlockWork, options: B
     const last = lastMeasured(source, work);
     for (let block = 0; block < source.blocks; block++) {
       await breathe(signal);
+      if (block > last && options.propagate === "full" && work.hasWork?.(block) === false) continue; // nothing waits behind it
       work.onBlock(block);
       await engine.scope(async () => {
         const weights = await source.load(block);

@@ -8,10 +8,11 @@ import { memoryFolder, memoryOutput } from "../files/memory.js";
 import { dequantize } from "../quant/dequantize.js";
 import { createRandom } from "../random.js";
 import type { QuantizeEvent } from "./events.js";
-import { planOf, quantize } from "./job.js";
+import { planOf, quantize, quantizeLinears } from "./job.js";
 import { type Journal, memoryJournal } from "./journal.js";
 import { planTotals } from "./plan.js";
 import { type RecipeInput, resolveRecipe } from "./recipe.js";
+import { type JobShare, shareOf } from "./share.js";
 
 const FIXTURE = "test/golden/families/llama-gqa-llama3-tied";
 const files = new Map(
@@ -44,7 +45,13 @@ const trained: RecipeInput = {
 
 async function run(
   recipe: RecipeInput,
-  options: { journal?: Journal; resume?: boolean; signal?: AbortSignal; onEvent?: (event: QuantizeEvent) => void } = {},
+  options: {
+    journal?: Journal;
+    resume?: boolean;
+    signal?: AbortSignal;
+    share?: JobShare;
+    onEvent?: (event: QuantizeEvent) => void;
+  } = {},
 ) {
   const output = memoryOutput();
   const result = await quantize(model, recipe, {
@@ -195,6 +202,28 @@ describe("quantize", () => {
     const whole = await run(small, { journal });
     await journal.write("model.layers.0.self_attn.o_proj.unit", Uint8Array.of(1, 2, 3));
     expect((await run(small, { journal, resume: true })).files).toEqual(whole.files);
+  });
+
+  it("gives the same bytes when runs share its blocks", async () => {
+    const recipe: RecipeInput = { ...small, propagate: "full", asymmetric: 0 };
+    const journal = memoryJournal();
+    const passed: number[][] = [];
+    const share = (index: number, others?: () => Promise<void>) => {
+      const blocks: number[] = [];
+      passed[index] = blocks;
+      const onEvent = (event: QuantizeEvent) => {
+        if (event.type === "block") blocks.push(event.block);
+      };
+      return { journal, share: { ...shareOf(index, 2), others }, onEvent };
+    };
+    const first = await run(recipe, {
+      ...share(0, async () => {
+        const options = { engine, calibration: tokens, calibrationName: "random tokens", resume: true };
+        await quantizeLinears(model, recipe, { ...options, ...share(1) });
+      }),
+    });
+    expect(passed).toEqual([[0], [0, 1]]);
+    expect(first.files).toEqual((await run(recipe)).files);
   });
 
   it("leaves linears alone and mixes methods", async () => {

@@ -180,6 +180,7 @@ async function quantizeByLinear(run: JobRun): Promise<ReadonlyMap<string, Float3
   await runBlocks(
     run.source,
     {
+      hasWork: (block) => isMine(run, block),
       needsStatistics: (block, slot) => {
         const linear = bySlot.get(`${block}/${slot}`);
         return (
