@@ -110,6 +110,13 @@ export class AdamW {
   }
 }
 
+/**
+ * Factor of the learning rate at `step` (from 0), which reaches 1 after `warmUp` steps. Adam's first steps are as large as the rate
+ * allows in every parameter, whatever the gradients: they can throw a block far off, and the gradients from there keep its
+ * steps small for a thousand more.
+ */
+export const warmUpFactor = (step: number, warmUp: number): number => Math.min(1, (step + 1) / Math.max(1, warmUp));
+
 export const SCHEDULES = ["cosine", "linear", "constant"] as const;
 export type Schedule = (typeof SCHEDULES)[number];
 

@@ -7,6 +7,7 @@ export {
   SCHEDULES,
   type Schedule,
   scheduleFactor,
+  warmUpFactor,
 } from "./adamw.js";
 export { checkpoint } from "./checkpoint.js";
 export { Tape } from "./tape.js";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { createReferenceEngine } from "../engine/reference/index.js";
-import { AdamW, scheduleFactor } from "./adamw.js";
+import { AdamW, scheduleFactor, warmUpFactor } from "./adamw.js";
 import { checkpoint } from "./checkpoint.js";
 import { Tape } from "./tape.js";
 
@@ -142,6 +142,11 @@ describe("AdamW", () => {
     const cosine = factors("cosine");
     for (const [index, factor] of [1, (1 + Math.SQRT1_2) / 2, 0.5, 0].entries())
       expect(cosine[index]).toBeCloseTo(factor, 12);
+  });
+
+  it("rises to the whole rate", () => {
+    expect([0, 1, 9, 10].map((step) => warmUpFactor(step, 10))).toEqual([0.1, 0.2, 1, 1]);
+    for (const warmUp of [0, 1]) expect([0, 1, 2].map((step) => warmUpFactor(step, warmUp))).toEqual([1, 1, 1]);
   });
 
   it("goes on from a saved state to the same values", async () => {

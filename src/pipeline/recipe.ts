@@ -66,6 +66,8 @@ const jobShape = {
   batch: z.number().int().min(1).max(1024),
   /** How learning rates fall from the first step of a stage to its last. */
   schedule: z.enum(SCHEDULES),
+  /** Steps in which the learning rates rise to the whole. */
+  warmUp: z.number().int().min(0).max(1_000_000),
   /** Gradients of a step are scaled down to this norm, all parameters together; 0 leaves them alone. */
   clipNorm: z.number().min(0).max(1e6),
   /** Learned weight clipping, and its learning rate. */
@@ -108,6 +110,7 @@ export const DEFAULT_RECIPE = {
   epochs: 3,
   batch: 1,
   schedule: "cosine" as Schedule,
+  warmUp: 0,
   clipNorm: 0,
   lwc: true,
   lwcLr: 1e-2,
@@ -257,6 +260,7 @@ export const trainingOf = (recipe: Recipe): OmniquantScheme => ({
   epochs: recipe.epochs,
   batch: recipe.batch,
   schedule: recipe.schedule,
+  warmUp: recipe.warmUp,
   clipNorm: recipe.clipNorm,
   clipping: recipe.lwc,
   clippingRate: recipe.lwcLr,

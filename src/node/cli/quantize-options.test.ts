@@ -19,11 +19,27 @@ async function recipeOf(...words: string[]) {
 describe("the options of OmniQuant's training", () => {
   it("are words of the recipe", async () => {
     const { recipe, warnings } = await recipeOf(
-      ...["--method", "omniquant", "--schedule", "linear", "--clip-norm", "0.3", "--batch", "2", "--no-let"],
+      ...[
+        "--method",
+        "omniquant",
+        "--schedule",
+        "linear",
+        "--clip-norm",
+        "0.3",
+        "--warm-up",
+        "32",
+        "--batch",
+        "2",
+        "--no-let",
+      ],
     );
-    expect(recipe).toMatchObject({ schedule: "linear", clipNorm: 0.3, batch: 2, let: false, lwc: true });
+    expect(recipe).toMatchObject({ schedule: "linear", clipNorm: 0.3, warmUp: 32, batch: 2, let: false, lwc: true });
     expect(warnings).toEqual([]);
-    expect((await recipeOf("--method", "omniquant")).recipe).toMatchObject({ schedule: "cosine", clipNorm: 0 });
+    expect((await recipeOf("--method", "omniquant")).recipe).toMatchObject({
+      schedule: "cosine",
+      warmUp: 0,
+      clipNorm: 0,
+    });
   });
 
   it.each([

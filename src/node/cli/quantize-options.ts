@@ -50,7 +50,9 @@ const VPTQ_WORDS =
   );
 const AFFINE_WORDS = "bits group symmetric actOrder".split(" ");
 const OMNIQUANT_WORDS =
-  "epochs batch schedule clipNorm lwc lwcLr let letLr augment train tuneEpochs scaleLr zeroLr weightLr".split(" ");
+  "epochs batch schedule warmUp clipNorm lwc lwcLr let letLr augment train tuneEpochs scaleLr zeroLr weightLr".split(
+    " ",
+  );
 /** Words that the command line can only switch off. */
 const NEGATED_WORDS = new Set(["lwc", "let", "augment"]);
 /** Words without a meaning for a method. */
@@ -150,6 +152,11 @@ function addOmniquantOptions(command: Command): void {
       new Option("--schedule <shape>", `how learning rates fall in each training (default: ${D.schedule})`).choices(
         SCHEDULES,
       ),
+    )
+    .option(
+      "--warm-up <steps>",
+      `steps in which each training's learning rates rise to the whole (default: ${D.warmUp})`,
+      wholeNumber(0, 1_000_000),
     )
     .option(
       "--clip-norm <norm>",

@@ -63,6 +63,7 @@ const scheme: OmniquantScheme = {
   epochs: 3,
   batch: 1,
   schedule: "cosine",
+  warmUp: 0,
   clipNorm: 0,
   clipping: true,
   clippingRate: 1e-2,
@@ -129,6 +130,17 @@ describe("quantizeOmniquant", () => {
     // the first step has the whole rate in all of them
     const one = { epochs: 1, tuneEpochs: 1, batch: WINDOWS };
     expect(await at("constant", one)).toEqual(await at("cosine", one));
+  });
+
+  it("raises the learning rates", async () => {
+    const steady = { transform: false, epochs: 10, tuneEpochs: 5 };
+    const { results, ...block } = await quantized(steady);
+    expect(await quantized({ ...steady, warmUp: 1 })).toEqual({ results, ...block });
+    const slow = await quantized({ ...steady, warmUp: 20 });
+    for (const stage of ["clip", "tune"]) expect(slow.results[stage].endLoss).not.toBe(results[stage].endLoss);
+    // so slowly that nothing moves
+    const still = await quantized({ ...steady, warmUp: 1e30 });
+    expect(still.linears).toEqual((await quantized({ ...steady, epochs: 0, tuneEpochs: 0 })).linears);
   });
 
   it("bounds the norm of gradients", async () => {

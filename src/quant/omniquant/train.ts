@@ -6,6 +6,7 @@ import {
   type Schedule,
   scheduleFactor,
   Tape,
+  warmUpFactor,
 } from "../../autograd/index.js";
 import type { Engine } from "../../engine/engine.js";
 import { BitwrightError } from "../../errors.js";
@@ -35,6 +36,8 @@ export interface TrainingJob {
   epochs: number;
   batch: number;
   schedule: Schedule;
+  /** Steps in which the learning rates rise to the whole. */
+  warmUp: number;
   /** 0: gradients are taken as they are. */
   clipNorm: number;
   seed: number;
@@ -124,7 +127,8 @@ export async function trainBlock(job: TrainingJob): Promise<TrainingResult> {
       order ??= shuffled(streams.windows, createRandom(job.seed, block.name, stage, epoch));
       const first = (current.step % perEpoch) * batch;
       const windows = order.subarray(first, first + batch);
-      const value = await fittingStep(job, optimizer, windows, current.step / steps, economy);
+      const factor = scheduleFactor(job.schedule, current.step, steps) * warmUpFactor(current.step, job.warmUp);
+      const value = await fittingStep(job, optimizer, windows, factor, economy);
       if (Number.isFinite(value)) {
         current.lossSum += value;
         current.lossCount++;
@@ -192,12 +196,12 @@ async function fittingStep(
   job: TrainingJob,
   optimizer: AdamW,
   windows: Int32Array,
-  done: number,
+  factor: number,
   economy: Economy,
 ): Promise<number> {
   for (;;) {
     try {
-      return await step(job, optimizer, windows, done, economy);
+      return await step(job, optimizer, windows, factor, economy);
     } catch (error) {
       if (!(error instanceof BitwrightError && error.kind === "memory")) throw error;
       const { block, progress } = job;
@@ -213,12 +217,12 @@ async function fittingStep(
   }
 }
 
-/** One step on these windows; `done` is the share of steps taken before. Returns the loss. */
+/** One step on these windows; `factor` is that of the learning rates. Returns the loss. */
 async function step(
   job: TrainingJob,
   optimizer: AdamW,
   windows: Int32Array,
-  done: number,
+  factor: number,
   economy: Economy,
 ): Promise<number> {
   const { engine } = job.block;
@@ -230,7 +234,7 @@ async function step(
       optimizer.skipped++;
       return value;
     }
-    await optimizer.step(gradients, scheduleFactor(job.schedule, done, 1));
+    await optimizer.step(gradients, factor);
     for (const gradient of gradients) gradient.dispose();
     return value;
   });
