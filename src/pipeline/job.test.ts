@@ -218,8 +218,9 @@ describe("quantize", () => {
     };
     const first = await run(recipe, {
       ...share(0, async () => {
-        const options = { engine, calibration: tokens, calibrationName: "random tokens", resume: true };
-        await quantizeLinears(model, recipe, { ...options, ...share(1) });
+        // an engine of its own, as in another process
+        const options = { engine: createReferenceEngine(), calibration: tokens, calibrationName: "random tokens" };
+        await quantizeLinears(model, recipe, { ...options, resume: true, ...share(1) });
       }),
     });
     expect(passed).toEqual([[0], [0, 1]]);
