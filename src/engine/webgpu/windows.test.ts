@@ -145,9 +145,9 @@ if ("open" in opened) {
   const runBound = (bindingBytes: number, one: Case) =>
     bound(bindingBytes, async () => bytesOf(await runCase(engine, one, true)));
 
-  /** A case with bindings of an eighth of its largest input, or of the least more that will do. */
+  /** A case with bindings of an eighth of its largest input and some words, or of the least more that will do. */
   async function runNarrow(one: Case) {
-    for (let bytes = 256 * Math.max(2, Math.ceil(largestInput(one) / 2048)); ; bytes *= 2)
+    for (let bytes = 256 * Math.max(2, Math.ceil(largestInput(one) / 2048)) + 12; ; bytes *= 2)
       try {
         return await runBound(bytes, one);
       } catch (error) {

@@ -91,8 +91,9 @@ const SILU_MULTIPLY_GRAD = declareKernel("elementwise", "siluMultiplyGrad", {
 const GROUP = 1024;
 export const elementGroups = (size: number): number => Math.ceil(size / GROUP);
 
-/** Of every tensor one element belongs to one of the result. */
-const ONE_EACH = [1, 1, 1, 1, 1];
+/** Elements of each tensor, the result's too: casts write whole words, so windows begin at one of the smallest type's. */
+const STEP = 4;
+const EACH = [STEP, STEP, STEP, STEP, STEP];
 
 /** Runs a kernel on tensors of one size, element by element; its first number is their size. */
 export function runElements(
@@ -102,7 +103,7 @@ export function runElements(
   numbers: readonly number[] = [],
   constants: readonly number[] = [],
 ): void {
-  runWindows(memory, kernel, tensors, { extent: tensors[0].size, each: ONE_EACH }, (count) => {
+  runWindows(memory, kernel, tensors, { extent: tensors[0].size, step: STEP, each: EACH }, (count) => {
     return { groups: elementGroups(count), numbers: [count, ...numbers], constants };
   });
 }
