@@ -61,6 +61,15 @@ function lowerTriangle(n: number) {
   return { ...input, data };
 }
 
+/** Rows of which the last are the first ones with the other sign, so that sums over them are 0. */
+function cancelling(rows: number, width: number) {
+  const input = normal([rows, width], "cancelling");
+  const data = input.data.map((value, at, all) =>
+    2 * at < all.length ? value : -all[(rows - 1 - Math.floor(at / width)) * width + (at % width)],
+  );
+  return { ...input, data };
+}
+
 /** Shapes whose windows, taken for themselves, would be cut in other blocks and parts: these decide the last bits. */
 const ORDERED: readonly Case[] = [
   ...[300, 417].flatMap((n): Case[] => [
@@ -77,6 +86,17 @@ const ORDERED: readonly Case[] = [
       run: (engine, [a]) => engine.triangularInverse(a as F32),
     },
   ]),
+  {
+    operation: "coordinateSweep",
+    label: "gradients that are 0 but for their rounding, whose sign is what is chosen",
+    inputs: [cancelling(200, 256), { ...normal([200, 200], "ones"), data: new Float32Array(200 ** 2).fill(1) }],
+    run: (engine, [weights, hessian]) => {
+      const [quantized, indices] = [engine.create([200, 256]), engine.create([200, 256], "i32")];
+      const codebook = engine.upload(Float32Array.of(-1e-5, 1e-5), [2, 1], "f32");
+      const segment = { begin: 0, end: 200, stages: [codebook] };
+      return engine.coordinateSweep(weights as F32, hessian as F32, quantized, [segment], [[indices]]);
+    },
+  },
   {
     operation: "coordinateSweep",
     label: "the Hessian in parts",
@@ -174,9 +194,20 @@ if ("open" in opened) {
     it("in the order that the whole shape decides", async () => {
       for (const one of ORDERED) {
         const [expected, narrow] = [await runBound(all, one), await runNarrow(one)];
-        expect(narrow.result, one.operation).toEqual(expected.result);
+        expect(narrow.result, `${one.operation}: ${one.label}`).toEqual(expected.result);
         expect(narrow.calls, one.operation).toBeGreaterThan(expected.calls);
       }
+    });
+
+    it("sweeps weights of which only the indices are too large", async () => {
+      const stages = ["first", "second", "third"].map((name) => normal([8, 1], name));
+      const swept = () =>
+        onHost(engine, () => {
+          const segment = { begin: 0, end: 40, stages: stages.map(up) };
+          const { indices, quantized } = engine.vectorSweep(up(normal([40, 67])), up(unitUpper(40)), [segment]);
+          return { quantized, ...Object.fromEntries(indices[0].entries()) };
+        });
+      expect((await bound(2 ** 14, swept)).result).toEqual((await bound(all, swept)).result);
     });
 
     it("sweeps with a feedback that cannot be bound", async () => {

@@ -3,8 +3,9 @@ import { checkCoordinateSweep } from "../../check.js";
 import type { CodebookSegment, Engine } from "../../engine.js";
 import { declareKernel } from "../device.js";
 import type { DeviceMemory } from "../memory.js";
-import { putLast, takeLast, windowsOf } from "../windows.js";
+import { exceeds, putLast, takeLast } from "../windows.js";
 import { elementwiseOperations } from "./elementwise.js";
+import { layoutOperations } from "./layout.js";
 import {
   BLOCK_CONSTANTS,
   BLOCK_NUMBERS,
@@ -26,6 +27,7 @@ const BLOCK = declareKernel("search", "coordinateBlock", {
 
 export function coordinateOperations(memory: DeviceMemory): Pick<Engine, "coordinateSweep"> {
   const { subtract } = elementwiseOperations(memory);
+  const { transpose } = layoutOperations(memory);
 
   /** Sweeps `result` [I, P] and `chosen` [stages, columns, P / v] in place. */
   function sweep(
@@ -45,17 +47,16 @@ export function coordinateOperations(memory: DeviceMemory): Pick<Engine, "coordi
       for (let from = begin; from < end; from += swept.columns) {
         const to = Math.min(end, from + swept.columns);
         memory.scope(() => {
-          // rows from .. to of H E; H is symmetric, so its columns serve, one element behind the other; the sums follow its windows
-          for (const { first, count } of windowsOf(memory, columns, 4 * columns))
-            memory.scope(() => {
-              const part = memory.view(hessian, [count * columns - from], first * columns + from);
-              memory.run(PRODUCT, {
-                groups: productGroups(to - from, rows),
-                tensors: [part, memory.view(error, [count, rows], first * rows), gradient],
-                numbers: [to - from, rows, count, columns, Number(first > 0), 1],
-              });
-            });
           const ofBlock = memory.view(hessian, [to - from, columns], from * columns);
+          // rows from .. to of H E; H is symmetric, so its columns serve, one element behind the other, where they can be bound
+          const [part, stride] = exceeds(memory, [hessian])
+            ? [transpose(ofBlock), to - from]
+            : [memory.view(hessian, [columns * columns - from], from), columns];
+          memory.run(PRODUCT, {
+            groups: productGroups(to - from, rows),
+            tensors: [part, error, gradient],
+            numbers: [to - from, rows, columns, stride, 0, 1],
+          });
           const tensors = [books, weights, ofBlock, gradient, result, error, chosen[number]];
           memory.run(BLOCK, { groups, tensors, numbers: [columns, rows, begin, end, from, to, width], constants });
         });

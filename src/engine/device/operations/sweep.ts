@@ -4,7 +4,7 @@ import { checkVectorSweep } from "../../check.js";
 import type { CodebookSegment, Engine } from "../../engine.js";
 import { declareKernel } from "../device.js";
 import type { DeviceMemory } from "../memory.js";
-import { exceeds, putLast, takeLast, type Window, windowsOf } from "../windows.js";
+import { putLast, takeLast, type Window, windowsOf } from "../windows.js";
 import { codebookColumns, SEARCH_CONSTANTS, vectorsOfGroup } from "./codebook.js";
 
 /** Constants of the kernels that sweep a block: those of the search, the columns of a block at most, threads of a group. */
@@ -114,11 +114,10 @@ export function stageViews(memory: DeviceMemory, all: I32, shape: number[], stag
 
 /**
  * Windows of P for weights [I, P], of whole vectors of every segment: rows of W do not see each other, so weights that are too
- * large are swept in copies of their windows.
+ * large, or whose indices are, are swept in copies of their windows.
  */
 export function sweepWindows(memory: DeviceMemory, weights: F32, segments: readonly CodebookSegment[]): Window[] {
   const [columns, rows] = weights.shape;
-  if (!exceeds(memory, [weights])) return [{ first: 0, count: rows }];
   const step = segments.reduce((least, { stages }) => leastMultiple(least, stages[0].shape[1]), 1);
   // indices of many stages may take more than the weights
   const most = segments.reduce((share, { stages }) => Math.max(share, stages.length / stages[0].shape[1]), 1);
