@@ -20,6 +20,7 @@ import { openDevice } from "./adapter.js";
 import { WebgpuDevice } from "./device.js";
 import { factorOperations } from "./factor.js";
 import { KERNEL_FILES } from "./kernels.generated.js";
+import { manyNearestOperations } from "./nearest.js";
 
 // Operations on a device that binds little at once: the same bytes as where all fits.
 
@@ -223,6 +224,14 @@ if ("open" in opened) {
           return { vectors: vectors.quantized, codes, quantized };
         });
       expect((await bound(2 ** 16, swept)).result).toEqual((await bound(all, swept)).result);
+    });
+
+    it("searches many vectors", async () => {
+      const { nearestCodeword } = manyNearestOperations(memory, 1);
+      const search = () => onHost(engine, () => ({ ...nearestCodeword(up(normal([5003, 3])), up(normal([40, 3]))) }));
+      const [whole, narrow] = [await bound(all, search), await bound(2 ** 13 + 12, search)];
+      expect(narrow.result).toEqual(whole.result);
+      expect(narrow.calls).toBeGreaterThan(whole.calls);
     });
 
     it("copies bytes from any place to any place", async () => {
