@@ -147,13 +147,13 @@ function tests(fake: FakeCuda): void {
       const rows = engine.gatherRows(table, indices);
       expect(rows.shape).toEqual([2, 3]);
       const [{ kernel, arguments: given }] = fake.launches();
-      expect([kernel, given.byteLength]).toEqual(["gatherRows", 4 * 8 + 4 * 4]);
+      expect([kernel, given.byteLength]).toEqual(["gatherRows", 4 * 8 + 6 * 4]);
       const [ofTable, ofIndices, ofRows, fault] = addresses({ arguments: given }, 4);
       expect(new Set([ofTable, ofIndices, ofRows, fault]).size).toBe(4);
-      expect([32, 36, 40, 44].map((at) => given.getInt32(at, true))).toEqual([7, 3, 6, 1]);
+      expect([32, 36, 40, 44, 48, 52].map((at) => given.getInt32(at, true))).toEqual([7, 0, 7, 3, 6, 1]);
       await engine.read(rows); // takes the check off the list: the next has number 1 again
       engine.gatherRows(table, indices);
-      expect(fake.launches()[1].arguments.getInt32(44, true)).toBe(1);
+      expect(fake.launches()[1].arguments.getInt32(52, true)).toBe(1);
     });
 
     it("compile and load a kernel at its first use, once for each set of constants", () => {

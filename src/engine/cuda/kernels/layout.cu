@@ -14,8 +14,9 @@ extern "C" __global__ void transpose(const float* a, float* y, unsigned rows, un
 }
 
 //# gatherRows
-extern "C" __global__ void gatherRows(const float* table, const int* indices, float* y, int* fault, unsigned rows,
-                                      unsigned width, unsigned size, int check) {
+// Of a table of `rows` rows, those from `first` on, `count` of which are here; others are left alone.
+extern "C" __global__ void gatherRows(const float* table, const int* indices, float* y, int* fault, unsigned rows, unsigned first,
+                                      unsigned count, unsigned width, unsigned size, int check) {
   unsigned begin = blockIdx.x * 1024 + threadIdx.x;
   for (unsigned i = begin; i < min(begin + 1024, size); i += THREADS) {
     unsigned at = i / width;
@@ -24,7 +25,7 @@ extern "C" __global__ void gatherRows(const float* table, const int* indices, fl
       fault[0] = check;
       fault[1] = row;
       fault[2] = at;
-    } else y[i] = table[(size_t)row * width + i % width];
+    } else if ((unsigned)row - first < count) y[i] = table[(size_t)(row - first) * width + i % width];
   }
 }
 

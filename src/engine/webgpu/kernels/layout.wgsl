@@ -27,6 +27,7 @@ fn transpose(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3u,
 }
 
 //# gatherRows
+// Of a table of n.rows rows, those from n.first on, n.count of which are here; others are left alone.
 @compute @workgroup_size(THREADS)
 fn gatherRows(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3u, @builtin(local_invocation_index) t: u32) {
   let begin = groupOf(w, c) * 1024 + t;
@@ -37,8 +38,8 @@ fn gatherRows(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3u
       fault[n.fault_at] = n.check;
       fault[n.fault_at + 1] = row;
       fault[n.fault_at + 2] = i32(at);
-    } else {
-      y[n.y_at + i] = table[n.table_at + u32(row) * n.width + i % n.width];
+    } else if (u32(row) - n.first < n.count) {
+      y[n.y_at + i] = table[n.table_at + (u32(row) - n.first) * n.width + i % n.width];
     }
   }
 }

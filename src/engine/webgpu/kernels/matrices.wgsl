@@ -1,11 +1,11 @@
-// Diagonals of [N, N].
+// Diagonals of [N, N]: n.count elements, n.step apart.
 
 //# diagonal
 @compute @workgroup_size(THREADS)
 fn diagonal(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3u, @builtin(local_invocation_index) t: u32) {
   let i = groupOf(w, c) * THREADS + t;
-  if (i < n.side) {
-    y[n.y_at + i] = a[n.a_at + i * n.side + i];
+  if (i < n.count) {
+    y[n.y_at + i] = a[n.a_at + i * n.step];
   }
 }
 
@@ -13,7 +13,7 @@ fn diagonal(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3u, 
 @compute @workgroup_size(THREADS)
 fn addDiagonal(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: vec3u, @builtin(local_invocation_index) t: u32) {
   let i = groupOf(w, c) * THREADS + t;
-  if (i < n.side) {
-    a[n.a_at + i * n.side + i] += n.value;
+  if (i < n.count) {
+    a[n.a_at + i * n.step] += n.value;
   }
 }
