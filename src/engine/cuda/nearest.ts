@@ -29,7 +29,7 @@ const NEAREST = declareKernel("tensorsearch", "nearestTensor", {
 const LISTED = declareKernel("search", "nearestListed", {
   reads: { vectors: "f32", books: "f32", list: "i32", listed: "u32" },
   writes: { indices: "i32", distances: "f32" },
-  numbers: { codewords: "u32", groups: "u32" },
+  numbers: { codewords: "u32" },
   constants: SEARCH_CONSTANTS,
   samples: [
     [8, 8, 1, 0],
@@ -91,7 +91,7 @@ export const tensorNearestOperations = (memory: DeviceMemory): Pick<Engine, "nea
         memory.run(LISTED, {
           groups: LIST_GROUPS, // the list may be empty or hold all
           tensors: [vectors, codebookColumns(memory, [codebook]), list, listed, indices, distances],
-          numbers: [codewords, LIST_GROUPS],
+          numbers: [codewords],
           constants: [held, vectorLength, 1, 0],
         });
       });

@@ -79,7 +79,7 @@ export function factorOperations(memory: DeviceMemory): Pick<Engine, "cholesky" 
       tensors: [factor, low].map((one) => memory.view(one, [count, n], first * n)),
     }));
     for (let first = 0; first < n; first += BLOCK) {
-      const below = windows.filter(({ end }) => end > first + BLOCK);
+      const next = first + BLOCK;
       for (const { begin, end, tensors } of windows)
         if (begin <= first && first < end)
           memory.run(CHOLESKY_DIAGONAL, {
@@ -87,23 +87,22 @@ export function factorOperations(memory: DeviceMemory): Pick<Engine, "cholesky" 
             tensors: [...tensors, inverted, outcome],
             numbers: [n, begin, first],
           });
-      const numbersOf = (begin: number, end: number) => [n, begin, first, Math.max(begin, first + BLOCK), end];
-      for (const { begin, end, tensors } of below) {
-        const numbers = numbersOf(begin, end);
+      const below = windows
+        .filter(({ end }) => end > next)
+        .map((window) => ({ ...window, top: Math.max(window.begin, next) }));
+      for (const { begin, top, end, tensors } of below)
         memory.run(CHOLESKY_SOLVE, {
-          groups: Math.ceil((end - numbers[3]) / BLOCK),
+          groups: Math.ceil((end - top) / BLOCK),
           tensors: [inverted, ...tensors, panel],
-          numbers,
+          numbers: [n, begin, first, top, end],
         });
-      }
-      for (const { begin, end, tensors } of below) {
-        const numbers = numbersOf(begin, end);
-        const tiles = Math.ceil((end - numbers[3]) / TILE);
-        const across = begin > first + BLOCK ? Math.ceil((end - first - BLOCK) / TILE) : 0;
+      for (const { begin, top, end, tensors } of below) {
+        const tiles = Math.ceil((end - top) / TILE);
+        const across = top > next ? Math.ceil((end - next) / TILE) : 0;
         memory.run(CHOLESKY_UPDATE, {
           groups: across > 0 ? tiles * across : triangle(tiles),
           tensors: [panel, ...tensors],
-          numbers: [...numbers, across],
+          numbers: [n, begin, first, top, end, across],
         });
       }
     }

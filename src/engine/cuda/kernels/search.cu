@@ -428,6 +428,14 @@ __device__ void chooseStages(const float* books, unsigned width, const float* x,
   __syncthreads();
 }
 
+/** The nearest codeword of the group's vector m, found by `nearestOf`, to place i of the results. */
+__device__ inline void storeNearest(const float* book, unsigned count, const float* x, const Choice& choice, unsigned m, unsigned i,
+                                    int* indices, float* distances) {
+  unsigned index = choice.found.index[m], distance = choice.found.distance[m];
+  indices[i] = index;
+  distances[i] = distance < INFINITE ? __uint_as_float(distance) : squaredDistance(x + m * LENGTH, book + index, count);
+}
+
 //# nearestGroups
 // VECTORS vectors a group.
 extern "C" __global__ void nearestGroups(const float* vectors, const float* books, int* indices, float* distances,
@@ -440,31 +448,23 @@ extern "C" __global__ void nearestGroups(const float* vectors, const float* book
   __syncthreads();
   nearestOf(books + 1, codewords, x, choice);
   unsigned m = threadIdx.x;
-  if (m >= VECTORS || first + m >= count) return;
-  unsigned index = choice.found.index[m], distance = choice.found.distance[m];
-  indices[first + m] = index;
-  distances[first + m] = distance < INFINITE ? __uint_as_float(distance)
-                                             : squaredDistance(x + m * LENGTH, books + 1 + index, codewords);
+  if (m < VECTORS && first + m < count) storeNearest(books + 1, codewords, x, choice, m, first + m, indices, distances);
 }
 
 //# nearestListed
 // The vectors of a list, VECTORS a group at a time. The list is in no fixed order, and a vector's result does not depend on its place.
 extern "C" __global__ void nearestListed(const float* vectors, const float* books, const int* list, const unsigned* listed,
-                                         int* indices, float* distances, unsigned codewords, unsigned groups) {
+                                         int* indices, float* distances, unsigned codewords) {
   __shared__ Choice choice;
   __shared__ float x[SLAB];
   unsigned count = *listed, m = threadIdx.x;
-  for (unsigned first = blockIdx.x * VECTORS; first < count; first += groups * VECTORS) {
+  for (unsigned first = blockIdx.x * VECTORS; first < count; first += gridDim.x * VECTORS) {
     for (unsigned e = threadIdx.x; e < SLAB; e += THREADS)
       x[e] = first + e / LENGTH < count ? vectors[(size_t)list[first + e / LENGTH] * LENGTH + e % LENGTH] : 0.0f;
     __syncthreads();
     nearestOf(books + 1, codewords, x, choice);
-    if (m < VECTORS && first + m < count) {
-      unsigned i = list[first + m], index = choice.found.index[m], distance = choice.found.distance[m];
-      indices[i] = index;
-      distances[i] = distance < INFINITE ? __uint_as_float(distance)
-                                         : squaredDistance(x + m * LENGTH, books + 1 + index, codewords);
-    }
+    if (m < VECTORS && first + m < count)
+      storeNearest(books + 1, codewords, x, choice, m, list[first + m], indices, distances);
     __syncthreads();
   }
 }
@@ -472,9 +472,9 @@ extern "C" __global__ void nearestListed(const float* vectors, const float* book
 //# sweepBlock
 // Columns [start, stop) of the segment [begin, end), one after the other, in the rows of the group's vectors; feedback is rows start ..
 // of it. What a column left goes to the block's later columns here, and to `errors` [stop - start, P] for those after the block.
-extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS) sweepBlock(const float* books, const float* feedback, float* running,
-                                      float* quantized, float* errors, int* indices, unsigned columns, unsigned rows,
-                                      unsigned begin, unsigned end, unsigned start, unsigned stop, unsigned width) {
+extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS)
+    sweepBlock(const float* books, const float* feedback, float* running, float* quantized, float* errors, int* indices,
+               unsigned columns, unsigned rows, unsigned begin, unsigned end, unsigned start, unsigned stop, unsigned width) {
   __shared__ Choice choice;
   __shared__ float tile[COLUMNS * SLAB];  // [stop - start][SLAB]
   __shared__ float factors[COLUMNS], error[SLAB];
@@ -513,12 +513,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS) sweepBlock(
 }
 
 //# coordinateBlock
-// As sweepBlock, for coordinate descent, with rows start .. of the Hessian: gradient [stop - start, P] holds H E of the block's columns before it; a change of E goes
-// to the block's later columns here, and to `error`.
-extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS) coordinateBlock(const float* books, const float* weights, const float* hessian,
-                                           const float* gradient, float* quantized, float* error, int* indices,
-                                           unsigned columns, unsigned rows, unsigned begin, unsigned end, unsigned start,
-                                           unsigned stop, unsigned width) {
+// As sweepBlock, for coordinate descent, with rows start .. of the Hessian: gradient [stop - start, P] holds H E of the block's
+// columns before it; a change of E goes to the block's later columns here, and to `error`.
+extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS)
+    coordinateBlock(const float* books, const float* weights, const float* hessian, const float* gradient, float* quantized,
+                    float* error, int* indices, unsigned columns, unsigned rows, unsigned begin, unsigned end, unsigned start,
+                    unsigned stop, unsigned width) {
   __shared__ Choice choice;
   __shared__ float tile[COLUMNS * SLAB];  // [stop - start][SLAB]
   __shared__ float factors[COLUMNS], wanted[SLAB], now[SLAB], change[SLAB];
