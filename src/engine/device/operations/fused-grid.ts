@@ -44,12 +44,6 @@ const FACTOR_SUMS = declareKernel("factorgrads", "factorSums", {
 const TILE = 1024;
 const SUMMED = 32;
 
-/** Parts of the sums that are gradients of factors: [tiles, O] and [slabs, I]. */
-interface FactorParts {
-  rowParts: F32;
-  columnParts: F32;
-}
-
 /** Tiles of columns and slabs of rows, by the shape alone: about a thousand groups, whose rows are a multiple of 8. */
 function tilesOf(rows: number, columns: number): { tiles: number; slab: number; slabs: number } {
   const tiles = Math.ceil(columns / TILE);
@@ -76,6 +70,7 @@ export function fusedGridOperations(memory: DeviceMemory): Operations {
       inputs: [weights, rows ?? weights, columns ?? weights, clipping?.upper ?? weights, clipping?.lower ?? weights],
       /** Elements of the inputs that belong to a row. */
       each: [extents.columns, rows ? 1 : extents.columns, columns ? 0 : extents.columns, ofLogits, ofLogits],
+      shape,
       /** For so many rows. */
       call: (count: number) => {
         const runs = count * extents.groups;
@@ -84,16 +79,8 @@ export function fusedGridOperations(memory: DeviceMemory): Operations {
     };
   };
 
-  /** Numbers of `factorGrads` behind the rows. */
-  const partNumbers = (factors: WeightFactors, extents: GroupExtents, { bits, group }: GroupGridOptions): number[] => {
-    const { columns, groups } = extents;
-    const flags = [factors.rows, factors.columns].map((one) => Number(one !== undefined));
-    const { slab } = tilesOf(extents.rows, columns);
-    return [columns, Math.min(group, columns), groups, 2 ** bits - 1, slab, ...flags];
-  };
-
-  /** The sums of parts [tiles, O] and [slabs, I]. */
-  function sumParts({ rowParts, columnParts }: FactorParts, { rows, columns }: WeightFactors, extents: GroupExtents) {
+  /** The gradients of factors from parts of their sums, [tiles, O] and [slabs, I]. */
+  function sumParts(rowParts: F32, columnParts: F32, { rows, columns }: WeightFactors, extents: GroupExtents) {
     const { tiles, slabs } = tilesOf(extents.rows, extents.columns);
     const ofRows = memory.empty(rows ? [extents.rows] : [1]);
     const ofColumns = memory.empty(columns ? [extents.columns] : [1]);
@@ -129,7 +116,7 @@ export function fusedGridOperations(memory: DeviceMemory): Operations {
       const withFactors = rows !== undefined || columns !== undefined;
       if (!withFactors && !clipping) return {};
       return memory.scope(() => {
-        const { inputs, each, call } = callOf(weights, factors, clipping, extents, options);
+        const { inputs, each, shape, call } = callOf(weights, factors, clipping, extents, options);
         const runs = extents.rows * extents.groups;
         if (runs === 0) return zeros({ ...factors, ...clipping });
         const { tiles, slab, slabs } = tilesOf(extents.rows, extents.columns);
@@ -155,14 +142,14 @@ export function fusedGridOperations(memory: DeviceMemory): Operations {
           memory.run(FACTOR_GRADS, {
             groups: tiles * Math.ceil(count / slab),
             tensors: [ofWeights, ofRows, ofColumns, given, state, ownRows, ownColumns],
-            numbers: [count, ...partNumbers(factors, extents, options)],
+            numbers: [count, ...shape, slab, Number(rows !== undefined), Number(columns !== undefined)],
           });
           if (ownRows !== rowParts) putLast(memory, rowParts, ownRows, extents.rows, { first, count });
         });
-        const result = withFactors ? sumParts({ rowParts, columnParts }, factors, extents) : {};
+        const result = withFactors ? sumParts(rowParts, columnParts, factors, extents) : {};
         if (!clipping) return result;
-        const { shape } = clipping.upper;
-        return { ...result, upper: memory.view(logits, shape), lower: memory.view(logits, shape, runs) };
+        const ofLogits = clipping.upper.shape;
+        return { ...result, upper: memory.view(logits, ofLogits), lower: memory.view(logits, ofLogits, runs) };
       });
     },
   };
