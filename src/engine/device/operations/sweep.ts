@@ -15,6 +15,7 @@ export const BLOCK_SAMPLES = [
   [2, 6, 2, 1, 64, 256],
   [1, 4, 3, 0, 64, 256],
   [1, 256, 2, 0, 8, 256],
+  [4, 8, 2, 1, 64, 512],
 ];
 export const BLOCK_NUMBERS = {
   columns: "u32",
