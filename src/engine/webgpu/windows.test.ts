@@ -71,6 +71,12 @@ function cancelling(rows: number, width: number) {
   return { ...input, data };
 }
 
+/** Coordinate descent with one codebook for all columns. */
+const sweepCoordinates: Case["run"] = (engine, [weights, hessian, quantized, codebook, indices]) => {
+  const segment = { begin: 0, end: weights.shape[0], stages: [codebook as F32] };
+  return engine.coordinateSweep(weights as F32, hessian as F32, quantized as F32, [segment], [[indices as I32]]);
+};
+
 /** Shapes whose windows, taken for themselves, would be cut in other blocks and parts: these decide the last bits. */
 const ORDERED: readonly Case[] = [
   ...[300, 417].flatMap((n): Case[] => [
@@ -105,10 +111,7 @@ const ORDERED: readonly Case[] = [
       ...[normal([200, 8]), positiveDefinite(200), normal([200, 8], "quantized"), normal([16, 4])],
       whole([200, 2], 16),
     ],
-    run: (engine, [weights, hessian, quantized, codebook, indices]) => {
-      const segment = { begin: 0, end: 200, stages: [codebook as F32] };
-      return engine.coordinateSweep(weights as F32, hessian as F32, quantized as F32, [segment], [[indices as I32]]);
-    },
+    run: sweepCoordinates,
   },
   {
     operation: "vectorSweep",
@@ -124,10 +127,7 @@ const ORDERED: readonly Case[] = [
       ...[normal([70, 8192]), positiveDefinite(70), normal([70, 8192], "quantized"), normal([16, 8])],
       whole([70, 1024], 16),
     ],
-    run: (engine, [weights, hessian, quantized, codebook, indices]) => {
-      const segment = { begin: 0, end: 70, stages: [codebook as F32] };
-      return engine.coordinateSweep(weights as F32, hessian as F32, quantized as F32, [segment], [[indices as I32]]);
-    },
+    run: sweepCoordinates,
   },
   {
     operation: "attention",
