@@ -1,7 +1,7 @@
 // How long a model of LLaMA-2-7B's size takes: some of its blocks with random weights are quantized, and from the end of the first
 // to the end of the last passes what those between cost: reading, statistics or training, quantization, writing. 32 times a
 // block, and what the process takes beside its blocks. On two cards the second passes the text through the first one's blocks, before
-// it comes to its own: what that costs is seen at the end of its first, and with 32 blocks it has 15 of them (pipeline/share.ts).
+// it comes to its own, which is seen at the end of the first of these; how they share 32 blocks says pipeline/share.ts.
 //
 //   node bench/speed/seven.mjs [--method vptq,omniquant] [--engine cuda] [--device 0 | --devices 0,1] [--layers 2] [--samples 128]
 //     [--window 2048] [--options="--vector-length 8 ..."]
@@ -10,6 +10,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { shareOf } from "../../dist/pipeline/share.js";
 import { writeSyntheticModel } from "../synthetic-model.mjs";
 
 const { values: args } = parseArgs({
@@ -28,8 +29,6 @@ const { values: args } = parseArgs({
   },
 });
 const BLOCKS = 32;
-/** Of these, the first card's, where there are one and two. */
-const FIRST = [32, 17];
 const OPTIONS = {
   vptq: "--vector-length 8 --codebook 65536 --residual 256 --refine 0 --propagate full --asymmetric 0",
   omniquant: "--bits 4 --group channel --activations 4 --precision f16",
@@ -38,7 +37,8 @@ const [layers, window, samples] = [args.layers, args.window, args.samples].map(N
 const [hidden, mlp, heads] = [args.hidden, args.mlp, args.heads].map(Number);
 const cards = args.devices?.split(",").length ?? 1;
 if (cards > 2) throw new Error(`--devices: expected one or two cards, got ${cards}`);
-if (layers < 2 * cards || layers % cards > 0) throw new Error(`--layers: expected 2 or more a card, got ${layers}`);
+const first = firstCards(layers);
+if (layers < 2 * cards) throw new Error(`--layers: expected 2 or more a card, got ${layers}`);
 const scratch = mkdtempSync(join(tmpdir(), "bitwright-seven-"));
 try {
   const model = join(scratch, "model");
@@ -53,13 +53,14 @@ try {
     const on = ["--engine", args.engine, ...choice("device"), ...choice("devices")];
     const command = ["quantize", model, "-o", join(scratch, method), "--method", method, ...options, ...source, ...on];
     const { whole, ends } = await run(command);
-    const own = layers / cards;
-    const block = (ends[layers - 1] - ends[layers - own]) / 1000 / (own - 1);
-    const passing = cards > 1 ? (ends[own] - ends[0]) / 1000 / own : 0;
-    const beside = whole / 1000 - own * (block + passing);
-    const minutes =
-      (beside + Math.max(FIRST[cards - 1] * block, (BLOCKS - FIRST[cards - 1]) * block + FIRST[cards - 1] * passing)) /
-      60;
+    const block = (ends[first - 1] - ends[0]) / 1000 / (first - 1);
+    const passing = cards > 1 ? (ends[first] - ends[0]) / 1000 / first : 0;
+    /** Seconds of the card that is longer at work, where there are so many blocks. */
+    const longest = (blocks) => {
+      const ofFirst = firstCards(blocks);
+      return Math.max(ofFirst * block, ofFirst * passing + (blocks - ofFirst) * block);
+    };
+    const minutes = (whole / 1000 - longest(layers) + longest(BLOCKS)) / 60;
     console.log(
       `${method} ${options.join(" ")}: a block ${block.toFixed(1)} s${cards > 1 ? `, passing through one ${passing.toFixed(1)} s` : ""}, ` +
         `the process with ${layers} blocks ${(whole / 1000).toFixed(1)} s; with ${BLOCKS}: ${minutes.toFixed(1)} min`,
@@ -68,6 +69,12 @@ try {
   }
 } finally {
   rmSync(scratch, { recursive: true, force: true });
+}
+
+/** Blocks of so many that the first card quantizes. */
+function firstCards(blocks) {
+  const share = shareOf(0, cards);
+  return Array.from({ length: blocks }, (_, block) => block).filter((block) => share.isMine(block, blocks)).length;
 }
 
 /** An option of ours that the command takes as it is. */
