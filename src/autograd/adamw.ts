@@ -19,7 +19,15 @@ export interface AdamwSettings {
   epsilon: number;
   /** Gradients are scaled down to this norm over all parameters together; default no bound. */
   clipNorm?: number;
+  /**
+   * The same in units of the norms' running mean, for spikes whatever the size of the loss (the idea of AutoClip, Seetharaman
+   * et al., arXiv 2007.14469); default no bound.
+   */
+  clipSpikes?: number;
 }
+
+/** Share of a step in the running mean of norms. */
+const MEAN_SHARE = 1 / 32;
 
 export const ADAMW: AdamwSettings = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
 
@@ -27,6 +35,8 @@ export const ADAMW: AdamwSettings = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
 export interface OptimizerState {
   steps: number;
   skipped: number;
+  /** Running mean of the norms let through; 0 before the first step. */
+  meanNorm: number;
   values: Record<string, { value: Float32Array; first: Float32Array; second: Float32Array }>;
 }
 
@@ -37,6 +47,7 @@ export class AdamW {
   steps = 0;
   /** Steps left out because a gradient was not finite. */
   skipped = 0;
+  private meanNorm = 0;
 
   constructor(
     private readonly engine: Engine,
@@ -62,7 +73,7 @@ export class AdamW {
       return norm;
     }
     this.steps++;
-    const shrink = settings.clipNorm !== undefined && norm > settings.clipNorm ? settings.clipNorm / norm : 1;
+    const shrink = this.shrink(norm);
     const { beta1, beta2, epsilon } = settings;
     for (const [index, { tensor, rate, decay = 0 }] of this.parameters.entries()) {
       const { first, second } = this.moments[index];
@@ -75,6 +86,16 @@ export class AdamW {
     return norm;
   }
 
+  /** Factor that brings a step's gradients to the norm that is let through. */
+  private shrink(norm: number): number {
+    const { clipNorm = Number.POSITIVE_INFINITY, clipSpikes = Number.POSITIVE_INFINITY } = this.settings;
+    const bounded = Math.min(norm, clipNorm);
+    const usual = this.meanNorm || bounded; // the first step has none before it
+    const through = usual > 0 ? Math.min(bounded, clipSpikes * usual) : bounded;
+    this.meanNorm = usual + MEAN_SHARE * (through - usual);
+    return through < norm ? through / norm : 1;
+  }
+
   async save(): Promise<OptimizerState> {
     const values: OptimizerState["values"] = {};
     for (const [index, { name, tensor }] of this.parameters.entries()) {
@@ -85,7 +106,7 @@ export class AdamW {
         second: await this.engine.read(second),
       };
     }
-    return { steps: this.steps, skipped: this.skipped, values };
+    return { steps: this.steps, skipped: this.skipped, meanNorm: this.meanNorm, values };
   }
 
   /** Throws "format" for the state of other parameters. */
@@ -100,6 +121,7 @@ export class AdamW {
     }
     this.steps = state.steps;
     this.skipped = state.skipped;
+    this.meanNorm = state.meanNorm;
   }
 
   dispose(): void {

@@ -134,6 +134,47 @@ describe("AdamW", () => {
     expect(b).toBeCloseTo(-30 / 31, 6);
   });
 
+  it("lets through a few times the usual norm, and goes on from a saved mean", async () => {
+    const engine = createReferenceEngine();
+    const settings = { beta1: 0, beta2: 0, epsilon: 1, clipSpikes: 2 }; // a step of g / (|g| + 1): the size shows
+    const start = () => new AdamW(engine, [{ name: "w", tensor: upload(engine, [0], [1]), rate: 1 }], settings);
+    /** The gradients as they were let through. */
+    const through = async (optimizer: AdamW, norms: number[]) => {
+      const seen: number[] = [];
+      const [{ tensor }] = optimizer.parameters;
+      for (const norm of norms) {
+        engine.write(tensor, Float32Array.of(0));
+        await optimizer.step([upload(engine, [norm], [1])], 1);
+        const [moved] = await engine.read(tensor);
+        seen.push(Math.abs(moved) / (1 - Math.abs(moved)));
+      }
+      return seen;
+    };
+    // the mean is 1, then 1 + (2 - 1) / 32 after the spike, and no more than a spike less after what is small
+    const mean = 1 + 1 / 32;
+    const expected = [1, 2, 2 * mean, 0.5];
+    const whole = start();
+    for (const [index, value] of (await through(whole, [1, 1000, 1e6, 0.5])).entries()) {
+      expect(value).toBeCloseTo(expected[index], 5);
+    }
+    const first = start();
+    await through(first, [1, 1000]);
+    const second = start();
+    second.restore(await first.save());
+    const [spike] = await through(second, [1e6]);
+    expect(spike).toBeCloseTo(2 * mean, 5);
+    // gradients of zero leave no bound of zero
+    const still = start();
+    const [, later] = await through(still, [0, 3]);
+    expect(later).toBeCloseTo(3, 5);
+    const free = new AdamW(engine, [{ name: "w", tensor: upload(engine, [0], [1]), rate: 1 }], {
+      ...settings,
+      clipSpikes: undefined,
+    });
+    const [, , large] = await through(free, [0, 1, 7]);
+    expect(large).toBeCloseTo(7, 4);
+  });
+
   it("follows the schedule from the whole rate down", () => {
     const factors = (schedule: "cosine" | "linear" | "constant") =>
       [0, 1, 2, 4].map((step) => scheduleFactor(schedule, step, 4));

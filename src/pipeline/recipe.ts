@@ -66,10 +66,12 @@ const jobShape = {
   batch: z.number().int().min(1).max(1024),
   /** How learning rates fall from the first step of a stage to its last. */
   schedule: z.enum(SCHEDULES),
-  /** Steps in which the learning rates rise to the whole. */
+  /** Steps, at most a tenth, in which each training's learning rates rise to the whole. */
   warmUp: z.number().int().min(0).max(1_000_000),
   /** Gradients of a step are scaled down to this norm, all parameters together; 0 leaves them alone. */
   clipNorm: z.number().min(0).max(1e6),
+  /** The same in units of the norms' running mean. */
+  clipSpikes: z.number().min(0).max(1e6),
   /** Learned weight clipping, and its learning rate. */
   lwc: z.boolean(),
   lwcLr: z.number().min(0).max(10),
@@ -110,8 +112,9 @@ export const DEFAULT_RECIPE = {
   epochs: 3,
   batch: 1,
   schedule: "cosine" as Schedule,
-  warmUp: 0,
+  warmUp: 32,
   clipNorm: 0,
+  clipSpikes: 2,
   lwc: true,
   lwcLr: 1e-2,
   let: true,
@@ -131,8 +134,8 @@ export const DEFAULT_RECIPE = {
   overrides: [] as RecipeOverride[],
 };
 
-/** Default epochs of `train: "clip"`, which has no second training (OmniQuant, section 4.1). */
-export const CLIP_EPOCHS = 20;
+/** Defaults of `train: "clip"`, which has no second training: as published (OmniQuant, section 4.1). */
+export const CLIP_RECIPE = { epochs: 20, warmUp: 0, clipSpikes: 0 };
 
 const overrideSchema = z.strictObject({
   /** Pattern of full linear names: `*` stands for anything, "model.layers.0.*". */
@@ -183,8 +186,7 @@ export function resolveRecipe(input: unknown): Recipe {
     );
   }
   const given = withoutUndefined(parsed.data);
-  const epochs = given.train === "clip" ? CLIP_EPOCHS : DEFAULT_RECIPE.epochs;
-  return { ...DEFAULT_RECIPE, epochs, ...given };
+  return { ...DEFAULT_RECIPE, ...(given.train === "clip" ? CLIP_RECIPE : {}), ...given };
 }
 
 function withoutUndefined<T extends object>(object: T): { [K in keyof T]: Exclude<T[K], undefined> } {
@@ -262,6 +264,7 @@ export const trainingOf = (recipe: Recipe): OmniquantScheme => ({
   schedule: recipe.schedule,
   warmUp: recipe.warmUp,
   clipNorm: recipe.clipNorm,
+  clipSpikes: recipe.clipSpikes,
   clipping: recipe.lwc,
   clippingRate: recipe.lwcLr,
   transform: recipe.let,

@@ -26,20 +26,38 @@ describe("the options of OmniQuant's training", () => {
         "linear",
         "--clip-norm",
         "0.3",
+        "--clip-spikes",
+        "3",
         "--warm-up",
-        "32",
+        "16",
         "--batch",
         "2",
         "--no-let",
       ],
     );
-    expect(recipe).toMatchObject({ schedule: "linear", clipNorm: 0.3, warmUp: 32, batch: 2, let: false, lwc: true });
+    expect(recipe).toMatchObject({
+      schedule: "linear",
+      clipNorm: 0.3,
+      clipSpikes: 3,
+      warmUp: 16,
+      batch: 2,
+      let: false,
+      lwc: true,
+    });
     expect(warnings).toEqual([]);
     expect((await recipeOf("--method", "omniquant")).recipe).toMatchObject({
       schedule: "cosine",
-      warmUp: 0,
+      warmUp: 32,
       clipNorm: 0,
+      clipSpikes: 2,
     });
+    // as published where the weights are not trained
+    expect((await recipeOf("--method", "omniquant", "--train", "clip")).recipe).toMatchObject({
+      epochs: 20,
+      warmUp: 0,
+      clipSpikes: 0,
+    });
+    expect((await recipeOf("--method", "omniquant", "--train", "clip", "--warm-up", "8")).recipe.warmUp).toBe(8);
   });
 
   it.each([

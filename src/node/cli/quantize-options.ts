@@ -2,7 +2,7 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import { SCHEDULES } from "../../autograd/index.js";
 import { usageError } from "../../errors.js";
 import {
-  CLIP_EPOCHS,
+  CLIP_RECIPE,
   DEFAULT_RECIPE,
   METHODS,
   type MethodName,
@@ -50,7 +50,7 @@ const VPTQ_WORDS =
   );
 const AFFINE_WORDS = "bits group symmetric actOrder".split(" ");
 const OMNIQUANT_WORDS =
-  "epochs batch schedule warmUp clipNorm lwc lwcLr let letLr augment train tuneEpochs scaleLr zeroLr weightLr".split(
+  "epochs batch schedule warmUp clipNorm clipSpikes lwc lwcLr let letLr augment train tuneEpochs scaleLr zeroLr weightLr".split(
     " ",
   );
 /** Words that the command line can only switch off. */
@@ -144,7 +144,7 @@ function addOmniquantOptions(command: Command): void {
     .optionsGroup("OmniQuant:")
     .option(
       "--epochs <count>",
-      `passes over the calibration windows (default: ${D.epochs}, with --train clip ${CLIP_EPOCHS})`,
+      `passes over the calibration windows (default: ${D.epochs}, with --train clip ${CLIP_RECIPE.epochs})`,
       wholeNumber(0, 10_000),
     )
     .option("--batch <windows>", `windows a training step (default: ${D.batch})`, wholeNumber(1, 1024))
@@ -155,12 +155,17 @@ function addOmniquantOptions(command: Command): void {
     )
     .option(
       "--warm-up <steps>",
-      `steps in which each training's learning rates rise to the whole (default: ${D.warmUp})`,
+      `first steps, at most a tenth, in which learning rates rise (default: ${D.warmUp}, with --train clip ${CLIP_RECIPE.warmUp})`,
       wholeNumber(0, 1_000_000),
     )
     .option(
       "--clip-norm <norm>",
       `most norm of a step's gradients, 0 for no bound (default: ${D.clipNorm})`,
+      numberBetween(0, 1e6),
+    )
+    .option(
+      "--clip-spikes <times>",
+      `the same in units of the norms' running mean (default: ${D.clipSpikes}, with --train clip ${CLIP_RECIPE.clipSpikes})`,
       numberBetween(0, 1e6),
     )
     .option("--lwc-lr <rate>", `learning rate of the clipping (default: ${D.lwcLr})`, rate)

@@ -71,6 +71,7 @@ export async function quantizeOmniquant(
           schedule: scheme.schedule,
           warmUp: scheme.warmUp,
           clipNorm: scheme.clipNorm,
+          clipSpikes: scheme.clipSpikes,
           stage: "clip",
           ...options,
         });
@@ -190,6 +191,7 @@ async function roundBlock(
       schedule: scheme.schedule,
       warmUp: scheme.warmUp,
       clipNorm: scheme.clipNorm,
+      clipSpikes: scheme.clipSpikes,
       stage: "tune",
       ...options,
     });

@@ -20,10 +20,12 @@ export interface OmniquantScheme {
   batch: number;
   /** How learning rates fall from the first step of a stage to its last. */
   schedule: Schedule;
-  /** Steps of a stage in which the learning rates rise to the whole; 0 or 1: they begin there. */
+  /** Steps of a stage, at most a tenth, in which the learning rates rise to the whole; 0 or 1: they begin there. */
   warmUp: number;
   /** Most norm of a step's gradients over all parameters together; 0 is no bound. */
   clipNorm: number;
+  /** The same in units of the norms' running mean; 0 is no bound. */
+  clipSpikes: number;
   /** Learned weight clipping, and its learning rate. */
   clipping: boolean;
   clippingRate: number;

@@ -36,10 +36,12 @@ export interface TrainingJob {
   epochs: number;
   batch: number;
   schedule: Schedule;
-  /** Steps in which the learning rates rise to the whole. */
+  /** Steps, at most a tenth of all, in which the learning rates rise to the whole. */
   warmUp: number;
   /** 0: gradients are taken as they are. */
   clipNorm: number;
+  /** 0: as they are, whatever the steps before had. */
+  clipSpikes: number;
   seed: number;
   stage: TrainingStage;
   progress: TrainingProgress;
@@ -103,6 +105,15 @@ interface Economy {
   bySample: boolean;
 }
 
+/**
+ * Decay of AdamW's mean of squares. Of the second training's 900 steps the first have the largest gradients; 0.999 would
+ * remember them to the end and keep all later steps small. The first training's is that of the released code.
+ */
+const BETA2 = { clip: ADAMW.beta2, tune: 0.95 } as const satisfies Record<TrainingStage, number>;
+
+/** Share of the steps that the rise of the learning rates may take. */
+const MOST_WARM_UP = 0.1;
+
 /** Windows on which start and end are compared. */
 const COMPARED = 32;
 
@@ -112,6 +123,7 @@ export async function trainBlock(job: TrainingJob): Promise<TrainingResult> {
   const { engine } = block;
   const perEpoch = Math.ceil(streams.windows / batch);
   const steps = epochs * perEpoch;
+  const warmUp = Math.min(job.warmUp, steps * MOST_WARM_UP);
   const loss = () =>
     engine.scope(() => blockLoss(block, job.weights(engine), streams, COMPARED, job.activations, signal));
   const { optimizer, current } = await begin(job, loss);
@@ -127,7 +139,7 @@ export async function trainBlock(job: TrainingJob): Promise<TrainingResult> {
       order ??= shuffled(streams.windows, createRandom(job.seed, block.name, stage, epoch));
       const first = (current.step % perEpoch) * batch;
       const windows = order.subarray(first, first + batch);
-      const factor = scheduleFactor(job.schedule, current.step, steps) * warmUpFactor(current.step, job.warmUp);
+      const factor = scheduleFactor(job.schedule, current.step, steps) * warmUpFactor(current.step, warmUp);
       const value = await fittingStep(job, optimizer, windows, factor, economy);
       if (Number.isFinite(value)) {
         current.lossSum += value;
@@ -174,7 +186,12 @@ async function begin(
 ): Promise<{ optimizer: AdamW; current: Omit<TrainingState, "optimizer"> }> {
   const { block, parameters, stage, progress } = job;
   const saved = await progress.load?.(stage);
-  const optimizer = new AdamW(block.engine, parameters, { ...ADAMW, clipNorm: job.clipNorm || undefined });
+  const optimizer = new AdamW(block.engine, parameters, {
+    ...ADAMW,
+    beta2: BETA2[stage],
+    clipNorm: job.clipNorm || undefined,
+    clipSpikes: job.clipSpikes || undefined,
+  });
   try {
     if (saved) {
       const { optimizer: state, ...current } = saved;
