@@ -68,6 +68,23 @@ describe("BlockPool", () => {
     const small = new BlockPool(reserved.device);
     const blocks = [small.take(4096), small.take(2048)];
     for (const block of blocks) small.give(block);
-    expect(reserved.state.used).toBe(4096); // the second went back to the device
+    expect(reserved.state.used).toBe(2048); // the first went back to the device
+    small.give(small.take(4097)); // more than the reserve
+    expect(reserved.state.used).toBe(2048);
+  });
+
+  it("reserves the sizes in use, whatever was freed before", () => {
+    const { state, device } = memoryOnly(1e6, 4096);
+    const pool = new BlockPool(device);
+    for (const block of [pool.take(512), pool.take(1024), pool.take(2048)]) pool.give(block);
+    pool.give(pool.take(512)); // no longer the one that waited longest
+    const { allocations } = state;
+    for (let i = 0; i < 3; i++) for (const block of [pool.take(1536), pool.take(1536)]) pool.give(block);
+    expect(state.allocations).toBe(allocations + 2);
+    expect(state.used).toBe(512 + 2 * 1536);
+    pool.take(512);
+    expect(state.allocations).toBe(allocations + 2);
+    pool.trim();
+    expect([state.used, pool.roomBytes()]).toEqual([512, 1e6 - 512]);
   });
 });

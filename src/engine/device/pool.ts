@@ -16,6 +16,7 @@ export function blockBytes(bytes: number): number {
  * Work runs in order, so a block may serve again while earlier work on it is still queued.
  */
 export class BlockPool {
+  /** By size; that of the block freed last comes last. */
   private readonly waiting = new Map<number, DeviceBlock[]>();
   private waitingBytes = 0;
   private heldBytes = 0;
@@ -50,15 +51,34 @@ export class BlockPool {
   }
 
   give(block: DeviceBlock): void {
-    if (this.waitingBytes + block.bytes > (this.device.reserveBytes ?? Number.POSITIVE_INFINITY)) {
-      this.heldBytes -= block.bytes;
-      this.device.release(block);
+    const { reserveBytes = Number.POSITIVE_INFINITY } = this.device;
+    if (block.bytes > reserveBytes) {
+      this.release(block);
       return;
     }
-    const list = this.waiting.get(block.bytes);
-    if (list) list.push(block);
-    else this.waiting.set(block.bytes, [block]);
+    this.makeRoom(reserveBytes - block.bytes);
+    const list = this.waiting.get(block.bytes) ?? [];
+    list.push(block);
+    this.waiting.delete(block.bytes);
+    this.waiting.set(block.bytes, list);
     this.waitingBytes += block.bytes;
+  }
+
+  /** Gives blocks back to the device, of the size that was not freed for the longest time first, until no more bytes wait. */
+  private makeRoom(bytes: number): void {
+    for (const [size, blocks] of this.waiting) {
+      while (this.waitingBytes > bytes && blocks.length > 0) {
+        this.waitingBytes -= size;
+        this.release(blocks.pop() as DeviceBlock);
+      }
+      if (blocks.length > 0) return;
+      this.waiting.delete(size);
+    }
+  }
+
+  private release(block: DeviceBlock): void {
+    this.heldBytes -= block.bytes;
+    this.device.release(block);
   }
 
   /** Bytes that can still be taken, as far as the device tells. */
@@ -69,13 +89,7 @@ export class BlockPool {
 
   /** Gives all waiting blocks back to the device. */
   trim(): void {
-    for (const blocks of this.waiting.values())
-      for (const block of blocks) {
-        this.heldBytes -= block.bytes;
-        this.device.release(block);
-      }
-    this.waiting.clear();
-    this.waitingBytes = 0;
+    this.makeRoom(0);
   }
 
   private refusal(bytes: number): BitwrightError {
