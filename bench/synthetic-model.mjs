@@ -51,7 +51,7 @@ export function writeSyntheticModel(
   text += " ".repeat((8 - (text.length % 8)) % 8);
   const file = Buffer.alloc(8 + text.length + end);
   file.writeBigUInt64LE(BigInt(text.length));
-  file.write(text, 8);
+  file.set(Buffer.from(text), 8); // Buffer.write leaves one of 2 GiB as it is
   const values = new Uint16Array(file.buffer, file.byteOffset + 8 + text.length, end / 2);
   // bf16 bits of roughly normal numbers of deviation 0.02, none of them twice: equal vectors would be another problem; norms are 1
   const drawn = new Float32Array(2 ** 20);
