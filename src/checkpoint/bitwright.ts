@@ -88,17 +88,20 @@ function write(record: QuantizedRecord): { tensors: LayerTensor[]; setting: { [k
   return written;
 }
 
-const wordTensor = (name: string, words: Uint32Array): LayerTensor => ({
+const wordTensor = (name: string, words: number, pack: () => Uint32Array): LayerTensor => ({
   name,
   dtype: "i32",
-  shape: [words.length],
-  bytes: bytesOf(words),
+  shape: [words],
+  bytes: () => bytesOf(pack()),
 });
+
+const packedTensor = (name: string, values: Uint8Array, bits: number): LayerTensor =>
+  wordTensor(name, packedWords(values.length, bits), () => packBits(values, bits));
 
 /** Numbers below `limit`, one a column. */
 function orderTensor(name: string, order: ArrayLike<number>, limit: number): LayerTensor {
   const narrow = orderBits(limit) === 16;
-  const bytes = bytesOf(narrow ? Uint16Array.from(order) : Uint32Array.from(order));
+  const bytes = () => bytesOf(narrow ? Uint16Array.from(order) : Uint32Array.from(order));
   return { name, dtype: narrow ? "u16" : "u32", shape: [order.length], bytes };
 }
 const orderType = (limit: number): "u16" | "u32" => (orderBits(limit) === 16 ? "u16" : "u32");
@@ -106,8 +109,8 @@ const orderType = (limit: number): "u16" | "u32" => (orderBits(limit) === 16 ? "
 function writeAffine(record: AffineRecord): { tensors: LayerTensor[]; setting: BitwrightSetting } {
   const { rows, columns, bits, group, symmetric, storage, codes, scale, zero, groupOfColumn } = record;
   const groups = Math.ceil(columns / group);
-  const tensors = [wordTensor("codes", packBits(codes, bits)), floatTensor("scale", scale, [rows, groups], storage)];
-  if (!symmetric) tensors.push(wordTensor("zero", packBits(zero, bits)));
+  const tensors = [packedTensor("codes", codes, bits), floatTensor("scale", scale, [rows, groups], storage)];
+  if (!symmetric) tensors.push(packedTensor("zero", zero, bits));
   else if (zero.some((value) => value !== symmetricZero(bits))) {
     throw formatError(`a symmetric record of ${bits} bits has zeros of ${symmetricZero(bits)} only`);
   }
@@ -119,7 +122,7 @@ function writeCodebook(record: CodebookRecord): { tensors: LayerTensor[]; settin
   const { rows, columns, storage, segments, columnOrder, columnScale, columnBias, rowScale } = record;
   const tensors: LayerTensor[] = [];
   for (const [s, segment] of segments.entries()) {
-    tensors.push(wordTensor(`indices.${s}`, packSegment(segment)));
+    tensors.push(wordTensor(`indices.${s}`, segmentWords(segment), () => packSegment(segment)));
     for (const [t, { centroids, codewords }] of segment.stages.entries()) {
       tensors.push(floatTensor(`codebook.${s}.${t}`, centroids, [codewords, segment.vectorLength], storage));
     }
@@ -142,15 +145,14 @@ function writeCodebook(record: CodebookRecord): { tensors: LayerTensor[]; settin
   return { tensors, setting };
 }
 
+const segmentWords = ({ stages }: CodebookSegmentRecord): number =>
+  packedWords(stages[0].indices.length, sum(stages.map(({ codewords }) => indexBits(codewords))));
+
 /** Per vector the index of each stage, main codebook first. */
-function packSegment({ stages }: CodebookSegmentRecord): Uint32Array {
-  const widths = stages.map(({ codewords }) => indexBits(codewords));
-  const vectors = stages[0].indices.length;
-  const words = new Uint32Array(packedWords(vectors, sum(widths)));
-  const writer = new BitWriter(words);
-  for (let i = 0; i < vectors; i++) {
-    for (let t = 0; t < stages.length; t++) writer.write(stages[t].indices[i], widths[t]);
-  }
+function packSegment(segment: CodebookSegmentRecord): Uint32Array {
+  const words = new Uint32Array(segmentWords(segment));
+  const streams = segment.stages.map(({ indices, codewords }) => ({ values: indices, width: indexBits(codewords) }));
+  new BitWriter(words).writeInTurn(streams, 0, segment.stages[0].indices.length);
   return words;
 }
 

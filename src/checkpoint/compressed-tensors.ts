@@ -79,7 +79,7 @@ function write(
   ];
   if (packed) {
     const size = BigInt64Array.of(BigInt(rows), BigInt(columns));
-    tensors.push({ name: "weight_shape", dtype: "i64", shape: [2], bytes: bytesOf(size) });
+    tensors.push({ name: "weight_shape", dtype: "i64", shape: [2], bytes: () => bytesOf(size) });
   }
   if (!symmetric)
     tensors.push(
@@ -92,12 +92,15 @@ function write(
 /** [O, words]: each row a stream of its own. */
 function packRows(name: string, codes: Uint8Array, rows: number, columns: number, bits: number): LayerTensor {
   const width = packedWords(columns, bits);
-  const words = new Uint32Array(rows * width);
-  for (let o = 0; o < rows; o++) {
-    const writer = new BitWriter(words.subarray(o * width, (o + 1) * width));
-    for (let i = o * columns; i < (o + 1) * columns; i++) writer.write(codes[i], bits);
-  }
-  return { name, dtype: "i32", shape: [rows, width], bytes: bytesOf(words) };
+  const pack = () => {
+    const words = new Uint32Array(rows * width);
+    for (let o = 0; o < rows; o++) {
+      const writer = new BitWriter(words.subarray(o * width, (o + 1) * width));
+      for (let i = o * columns; i < (o + 1) * columns; i++) writer.write(codes[i], bits);
+    }
+    return bytesOf(words);
+  };
+  return { name, dtype: "i32", shape: [rows, width], bytes: pack };
 }
 
 /** [words, G]: down each column the stream of one group. */
@@ -110,11 +113,12 @@ function packZeros(zero: Uint8Array, rows: number, groups: number, bits: number)
     for (let o = 0; o < rows; o++) writer.write(zero[o * groups + g], bits);
     for (let w = 0; w < height; w++) words[w * groups + g] = stream[w];
   }
-  return { name: "weight_zero_point", dtype: "i32", shape: [height, groups], bytes: bytesOf(words) };
+  return { name: "weight_zero_point", dtype: "i32", shape: [height, groups], bytes: () => bytesOf(words) };
 }
 
 function signedBytes(name: string, codes: Uint8Array, shape: number[], bits: number): LayerTensor {
-  return { name, dtype: "i8", shape, bytes: bytesOf(Int8Array.from(codes, (code) => code - 2 ** (bits - 1))) };
+  const bytes = () => bytesOf(Int8Array.from(codes, (code) => code - 2 ** (bits - 1)));
+  return { name, dtype: "i8", shape, bytes };
 }
 
 /** What both have beside their codes. */

@@ -147,7 +147,7 @@ export const isExact = (values: Float32Array, storage: RecordStorage): boolean =
 export function biasTensor(values: Float32Array, storage: RecordStorage): LayerTensor {
   const exact = ([storage, "f16", "bf16"] as const).find((dtype) => isExact(values, dtype));
   if (exact) return floatTensor("bias", values, [values.length], exact);
-  return { name: "bias", dtype: "f32", shape: [values.length], bytes: bytesOf(values) };
+  return { name: "bias", dtype: "f32", shape: [values.length], bytes: () => bytesOf(values) };
 }
 
 /** A tensor of real numbers. Values that the storage type cannot hold are an error of the caller. */
@@ -159,5 +159,6 @@ export function floatTensor(
 ): LayerTensor {
   if (!isExact(values, storage))
     throw formatError(`${name}: a value is not exact in ${storage}, as a record's must be`);
-  return { name, dtype: storage, shape, bytes: bytesOf(storage === "f16" ? f32ToF16(values) : f32ToBF16(values)) };
+  const bytes = () => bytesOf(storage === "f16" ? f32ToF16(values) : f32ToBF16(values));
+  return { name, dtype: storage, shape, bytes };
 }

@@ -88,10 +88,10 @@ function write(
   for (let o = 0; o < rows; o++) for (let g = 0; g < groups; g++) transposed[g * rows + o] = scale[o * groups + g];
   const index = groupOfColumn ?? Int32Array.from({ length: columns }, (_, i) => Math.floor(i / group));
   const tensors: LayerTensor[] = [
-    packCodes(record),
+    codesTensor(record),
     packZeros(zero, rows, groups, bits, version),
     floatTensor("scales", transposed, [groups, rows], storage),
-    { name: "g_idx", dtype: "i32", shape: [columns], bytes: bytesOf(index) },
+    { name: "g_idx", dtype: "i32", shape: [columns], bytes: () => bytesOf(index) },
   ];
   if (record.bias) tensors.push(biasTensor(record.bias, storage));
   const setting = { rows, columns, bits, group, symmetric, order: groupOfColumn !== undefined };
@@ -99,14 +99,19 @@ function write(
 }
 
 /** [I bits / 32, O]: down each column the stream of one output. */
-function packCodes({ rows, columns, bits, codes }: AffineRecord): LayerTensor {
+function codesTensor(record: AffineRecord): LayerTensor {
+  const shape = [packedWords(record.columns, record.bits), record.rows];
+  return { name: "qweight", dtype: "i32", shape, bytes: () => bytesOf(packCodes(record)) };
+}
+
+function packCodes({ rows, columns, bits, codes }: AffineRecord): Uint32Array {
   const height = packedWords(columns, bits);
   const words = new Uint32Array(height * rows);
   for (let o = 0; o < rows; o++) {
     const stream = packBits(codes.subarray(o * columns, (o + 1) * columns), bits);
     for (let w = 0; w < height; w++) words[w * rows + o] = stream[w];
   }
-  return { name: "qweight", dtype: "i32", shape: [height, rows], bytes: bytesOf(words) };
+  return words;
 }
 
 /** [G, O bits / 32]: along each row the stream of one group. */
@@ -117,7 +122,7 @@ function packZeros(zero: Uint8Array, rows: number, groups: number, bits: number,
     const writer = new BitWriter(words.subarray(g * width, (g + 1) * width));
     for (let o = 0; o < rows; o++) writer.write(zero[o * groups + g] - (version === 1 ? 1 : 0), bits);
   }
-  return { name: "qzeros", dtype: "i32", shape: [groups, width], bytes: bytesOf(words) };
+  return { name: "qzeros", dtype: "i32", shape: [groups, width], bytes: () => bytesOf(words) };
 }
 
 function shape(tensors: LayerTensors, { rows, columns, bits, group, symmetric }: GptqSetting): RecordShape {

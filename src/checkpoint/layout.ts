@@ -9,8 +9,8 @@ export interface LayerTensor {
   name: string;
   dtype: StoredDType;
   shape: readonly number[];
-  /** Row-major, little-endian. */
-  bytes: Uint8Array;
+  /** Row-major, little-endian. Codes are packed when asked for: what is there to be written is known before. */
+  bytes(): Uint8Array;
 }
 
 /** The tensors of one layer in a checkpoint. */

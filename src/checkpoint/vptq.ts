@@ -69,7 +69,7 @@ function write(record: QuantizedRecord): { tensors: LayerTensor[]; setting: { [k
   const { vectorLength, begin, end, stages } = groups[0];
   const outliers = record.hasOutliers ? record.segments[0] : undefined;
   const norm = record.columnScale !== undefined || record.columnBias !== undefined;
-  const tensors: LayerTensor[] = [packIndices(groups, Math.ceil(rows / vectorLength))];
+  const tensors: LayerTensor[] = [indexTensor(groups, Math.ceil(rows / vectorLength))];
   const addFloats = (name: string, values: Float32Array, shape: number[]) =>
     tensors.push(floatTensor(name, values, shape, storage));
   const names = ["centroids.weight", "res_centroids.weight"];
@@ -82,16 +82,13 @@ function write(record: QuantizedRecord): { tensors: LayerTensor[]; setting: { [k
     const [stage] = outliers.stages;
     const vectorRows = Math.ceil(rows / outliers.vectorLength);
     const shape = [1, vectorRows, outliers.end - outliers.begin];
-    tensors.push({ name: "outlier_indices", dtype: "i16", shape, bytes: bytesOf(stage.indices) });
+    tensors.push({ name: "outlier_indices", dtype: "i16", shape, bytes: () => bytesOf(stage.indices) });
     addFloats("outlier_centroids.weight", stage.centroids, [1, stage.codewords * outliers.vectorLength]);
   }
-  if (record.columnOrder) {
-    tensors.push({
-      name: "perm",
-      dtype: "i16",
-      shape: [columns],
-      bytes: bytesOf(Uint16Array.from(record.columnOrder)),
-    });
+  const { columnOrder } = record;
+  if (columnOrder) {
+    const bytes = () => bytesOf(Uint16Array.from(columnOrder));
+    tensors.push({ name: "perm", dtype: "i16", shape: [columns], bytes });
   }
   if (norm) {
     addFloats("weight_scale", record.columnScale ?? new Float32Array(columns).fill(1), [columns]);
@@ -118,24 +115,25 @@ function write(record: QuantizedRecord): { tensors: LayerTensor[]; setting: { [k
   };
 }
 
-function packIndices(groups: CodebookSegmentRecord[], vectorRows: number): LayerTensor {
+/** Each row of vectors begins at a word. */
+function indexTensor(groups: CodebookSegmentRecord[], vectorRows: number): LayerTensor {
   const [{ begin, end, stages }] = groups;
   const width = end - begin;
   const widths = stages.map(({ codewords }) => indexBits(codewords));
   const rowWords = packedWords(width, widths[0] + (widths[1] ?? 0));
-  const words = new Uint32Array(groups.length * vectorRows * rowWords);
-  const writer = new BitWriter(words);
-  for (const group of groups) {
-    const [main, residual] = group.stages;
-    for (let r = 0, at = 0; r < vectorRows; r++) {
-      for (let j = 0; j < width; j++, at++) {
-        writer.write(main.indices[at], widths[0]);
-        if (residual) writer.write(residual.indices[at], widths[1]);
+  const pack = () => {
+    const words = new Uint32Array(groups.length * vectorRows * rowWords);
+    const writer = new BitWriter(words);
+    for (const group of groups) {
+      const streams = group.stages.map(({ indices }, stage) => ({ values: indices, width: widths[stage] }));
+      for (let r = 0; r < vectorRows; r++) {
+        writer.writeInTurn(streams, r * width, width);
+        writer.align();
       }
-      writer.align();
     }
-  }
-  return { name: "indices", dtype: "i32", shape: [groups.length, vectorRows, rowWords], bytes: bytesOf(words) };
+    return bytesOf(words);
+  };
+  return { name: "indices", dtype: "i32", shape: [groups.length, vectorRows, rowWords], bytes: pack };
 }
 
 function shape(tensors: LayerTensors, setting: VptqSetting): CodebookShape {

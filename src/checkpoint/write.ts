@@ -236,7 +236,7 @@ function lastOf<T>(load: (name: string) => Promise<T>): (name: string) => Promis
 function bytesOf(tensors: LayerTensor[], field: string): Uint8Array {
   const tensor = tensors.find(({ name }) => name === field);
   if (!tensor) throw formatError(`the record changed while it was written: ${field} is gone`);
-  return tensor.bytes;
+  return tensor.bytes();
 }
 
 /** A tensor of the source with other values, in the type that it has there. */

@@ -36,6 +36,27 @@ describe("bit packing", () => {
     expect(Array.from(unpackBits(packBits(Int32Array.of(-1, 5), 32), 32, 2))).toEqual([0xffffffff, 5]);
   });
 
+  it("writes streams in turn", () => {
+    const stream = fc.record({
+      width: fc.integer({ min: 0, max: 20 }),
+      values: fc.array(fc.nat(2 ** 20 - 1), { minLength: 40, maxLength: 40 }),
+    });
+    fc.assert(
+      fc.property(fc.array(stream, { minLength: 1, maxLength: 3 }), fc.nat(20), fc.nat(20), (streams, begin, count) => {
+        const [one, each] = [new Uint32Array(80), new Uint32Array(80)];
+        const writer = new BitWriter(one);
+        const parts = streams.map(({ width, values }) => ({ width, values: Uint32Array.from(values) }));
+        writer.writeInTurn(parts, begin, count);
+        writer.writeInTurn(parts, 0, 1); // goes on where it was
+        const single = new BitWriter(each);
+        for (const i of [...Array.from({ length: count }, (_, i) => begin + i), 0]) {
+          for (const { width, values } of streams) single.write(values[i], width);
+        }
+        expect(one).toEqual(each);
+      }),
+    );
+  });
+
   it("mixes widths and aligns to words", () => {
     fc.assert(
       fc.property(

@@ -8,6 +8,12 @@ const maskOf = (width: number): number => (width === 32 ? 0xffffffff : (1 << wid
 
 export type BitSource = Uint8Array | Uint16Array | Uint32Array | Int32Array;
 
+/** Values of one width (1-31 where streams are written in turn). */
+export interface BitStream {
+  values: BitSource;
+  width: number;
+}
+
 /** Appends values to one stream. Bits of a value above its width are dropped. */
 export class BitWriter {
   private word = 0;
@@ -22,6 +28,22 @@ export class BitWriter {
     if (end > 32) this.words[this.word + 1] |= bits >>> (32 - this.shift);
     if (end >= 32) this.word++;
     this.shift = end & 31;
+  }
+
+  /** A value of each stream, then the next of each, ..: `count` of each, from `begin` on. */
+  writeInTurn(streams: readonly BitStream[], begin: number, count: number): void {
+    const [first, second] = streams;
+    if (streams.length === 2 && first.width + second.width <= 32) {
+      const width = first.width + second.width;
+      const mask = maskOf(first.width);
+      for (let i = begin; i < begin + count; i++) {
+        this.write((first.values[i] & mask) | (second.values[i] << first.width), width);
+      }
+      return;
+    }
+    for (let i = begin; i < begin + count; i++) {
+      for (const { values, width } of streams) this.write(values[i], width);
+    }
   }
 
   /** Moves to the start of the next word, unless at one. */

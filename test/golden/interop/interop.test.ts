@@ -54,7 +54,7 @@ describe.each(CASES)("what the other packers wrote: $name", (given) => {
     expect(tensors.map((tensor) => `${name}/${tensor.name}`).sort()).toEqual([...theirs].sort());
     for (const { name: field, dtype, shape, bytes } of tensors) {
       expect(packed.info(`${name}/${field}`), field).toMatchObject({ dtype, shape });
-      expect(Buffer.compare(await packed.readRaw(`${name}/${field}`), bytes), field).toBe(0);
+      expect(Buffer.compare(await packed.readRaw(`${name}/${field}`), bytes()), field).toBe(0);
     }
     const stored = theirs.reduce((sum, tensor) => sum + 8 * (packed.info(tensor)?.bytes ?? 0), 0);
     expect(recordBits(record, layout.name as RecordLayout).total).toBe(stored);
