@@ -2,12 +2,13 @@ import type { Engine } from "../engine/engine.js";
 import type { ActivationScheme } from "../model/activation-scheme.js";
 import { loadBlock } from "../model/block.js";
 import type { ModelConfig } from "../model/config.js";
-import { embedTokens, type InputWeights, loadInput, readEmbedding } from "../model/embedding.js";
+import { embedTokens, type InputWeights, loadEmbedding, loadInput, readEmbedding } from "../model/embedding.js";
 import { stageSlots } from "../model/families/index.js";
 import { readAhead } from "../model/read-ahead.js";
 import { createRopeTables, type RopeTables } from "../model/rope.js";
 import { blockStages } from "../model/stages.js";
 import type { WeightSource } from "../model/weights.js";
+import { type F32, Tensor } from "../tensor/index.js";
 import type { BlockSource } from "./blocks.js";
 import type { TrainingSource } from "./training.js";
 
@@ -19,7 +20,7 @@ export function modelBlocks(
   windows: Int32Array[],
   activations?: ActivationScheme,
 ): BlockSource & TrainingSource & { close(): void } {
-  let table: Float32Array | undefined;
+  let table: F32 | Float32Array | undefined;
   let input: InputWeights | undefined;
   let rope: RopeTables | undefined;
   const ahead = engine.roomBytes() > 0 ? readAhead(config, source) : undefined;
@@ -32,7 +33,13 @@ export function modelBlocks(
     }
     return rope;
   };
+  /** In the engine where it takes little of its own memory, for the windows' rows are then taken there. */
+  const loadTable = async (): Promise<F32 | Float32Array> => {
+    const isSmall = 4 * config.vocabulary * config.embeddingWidth <= engine.roomBytes() / 4;
+    return isSmall ? engine.keep(await loadEmbedding(engine, config, source)) : readEmbedding(config, source);
+  };
   const forgetInput = (): void => {
+    if (table instanceof Tensor) table.dispose();
     input?.projectIn?.dispose();
     table = input = undefined;
   };
@@ -55,7 +62,7 @@ export function modelBlocks(
       activations: scheme,
     }),
     async embed(window) {
-      table ??= await readEmbedding(config, source);
+      table ??= await loadTable();
       if (!input) {
         input = await loadInput(engine, config, source);
         if (input.projectIn) engine.keep(input.projectIn);

@@ -66,3 +66,33 @@ describe("runBlocks", () => {
     },
   );
 });
+
+describe("modelBlocks", () => {
+  it.each(FIXTURES)("embeds windows of %s in the engine's own memory, too, where it has some", async (fixture) => {
+    const config = fixtureConfig(fixture);
+    const windows = [Int32Array.of(1, 2, 3, 1), Int32Array.of(0, config.vocabulary - 1, 5, 4)];
+    const embedded = async (room: number) => {
+      const own = Object.assign(createReferenceEngine(), { roomBytes: () => room });
+      const uploads: string[] = [];
+      const { upload } = own;
+      own.upload = (data, shape, dtype) => {
+        uploads.push(`${shape}`);
+        return upload.call(own, data, shape, dtype) as never;
+      };
+      const source = modelBlocks(own, config, fixtureWeights(fixture), windows);
+      const hidden: number[][] = [];
+      for (const [window] of windows.entries()) {
+        await own.scope(async () => {
+          hidden.push([...(await own.read(await source.embed(window)))]);
+        });
+      }
+      expect(own.liveBytes()).toBe(0); // the last window is not followed by another
+      source.close();
+      return { hidden, table: uploads.includes(`${[config.vocabulary, config.embeddingWidth]}`) };
+    };
+    const bytes = 4 * config.vocabulary * config.embeddingWidth;
+    const { hidden } = await embedded(0);
+    expect(await embedded(4 * bytes)).toEqual({ hidden, table: true });
+    expect(await embedded(4 * bytes - 1)).toEqual({ hidden, table: false });
+  });
+});
