@@ -1,7 +1,8 @@
 // How long a model of LLaMA-2-7B's size takes: some of its blocks with random weights are quantized, and from the end of the first
-// to the end of the last passes what those between cost: reading, statistics or training, quantization, writing. 32 times a
-// block, and what the process takes beside its blocks. On two cards the second passes the text through the first one's blocks, before
-// it comes to its own, which is seen at the end of the first of these; how they share 32 blocks says pipeline/share.ts.
+// to the end of the last passes what those between cost: reading, statistics or training, quantization. So 32 times this and what
+// writing a block takes, and what the process takes before its blocks. On two cards the second passes the text through the first
+// one's blocks before it comes to its own, which is seen at the end of the first of these; how they share 32 blocks says
+// pipeline/share.ts.
 //
 //   node bench/speed/seven.mjs [--method vptq,omniquant] [--engine cuda] [--device 0 | --devices 0,1] [--layers 2] [--samples 128]
 //     [--window 2048] [--options="--vector-length 8 ..."]
@@ -52,7 +53,7 @@ try {
     const source = ["--calibration", calibration, "--samples", args.samples, "--window", args.window];
     const on = ["--engine", args.engine, ...choice("device"), ...choice("devices")];
     const command = ["quantize", model, "-o", join(scratch, method), "--method", method, ...options, ...source, ...on];
-    const { whole, ends } = await run(command);
+    const { start, whole, ends } = await run(command);
     const block = (ends[first - 1] - ends[0]) / 1000 / (first - 1);
     const passing = cards > 1 ? (ends[first] - ends[0]) / 1000 / first : 0;
     /** Seconds of the card that is longer at work, where there are so many blocks. */
@@ -60,10 +61,14 @@ try {
       const ofFirst = firstCards(blocks);
       return Math.max(ofFirst * block, ofFirst * passing + (blocks - ofFirst) * block);
     };
-    const minutes = (whole / 1000 - longest(layers) + longest(BLOCKS)) / 60;
+    const seconds = whole / 1000;
+    const writing = seconds - (Math.max(...ends) - start) / 1000;
+    const before = seconds - writing - longest(layers);
+    const minutes = (before + longest(BLOCKS) + (writing * BLOCKS) / layers) / 60;
     console.log(
-      `${method} ${options.join(" ")}: a block ${block.toFixed(1)} s${cards > 1 ? `, passing through one ${passing.toFixed(1)} s` : ""}, ` +
-        `the process with ${layers} blocks ${(whole / 1000).toFixed(1)} s; with ${BLOCKS}: ${minutes.toFixed(1)} min`,
+      `${method} ${options.join(" ")}: ${before.toFixed(1)} s before the blocks, a block ${block.toFixed(1)} s, ` +
+        `${cards > 1 ? `passing through one ${passing.toFixed(1)} s, ` : ""}writing ${layers} blocks ${writing.toFixed(1)} s, ` +
+        `the process ${seconds.toFixed(1)} s; with ${BLOCKS} blocks: ${minutes.toFixed(1)} min`,
     );
     rmSync(join(scratch, method), { recursive: true, force: true });
   }
@@ -103,7 +108,7 @@ function run(command) {
     child.on("error", reject);
     child.on("close", (code) =>
       code === 0
-        ? resolve({ whole: performance.now() - start, ends })
+        ? resolve({ start, whole: performance.now() - start, ends })
         : reject(new Error(`exit code ${code}: ${told}`)),
     );
   });
