@@ -8,7 +8,7 @@ import { memoryFolder, memoryOutput } from "../files/memory.js";
 import { dequantize } from "../quant/dequantize.js";
 import { createRandom } from "../random.js";
 import type { QuantizeEvent } from "./events.js";
-import { planOf, quantize, quantizeLinears } from "./job.js";
+import { fitRecipe, planOf, quantize, quantizeLinears } from "./job.js";
 import { type Journal, memoryJournal } from "./journal.js";
 import { planTotals } from "./plan.js";
 import { type RecipeInput, resolveRecipe } from "./recipe.js";
@@ -172,6 +172,19 @@ describe("quantize", () => {
       expect(again).toBe(TRAINING_STEPS - stopAt); // no step is done twice
       expect(resumed.files).toEqual(whole.files);
     }
+  });
+
+  it("transforms with clipping alone where that was published", () => {
+    const { model: config } = model;
+    const fitted = (input: RecipeInput, norm: "rms" | "layer" = "rms") =>
+      fitRecipe({ method: "omniquant", ...input }, { ...config, norm }, 1000).let;
+    expect(fitted({})).toBe(true);
+    expect(fitted({ train: "clip" })).toBe(false);
+    expect(fitted({ train: "clip" }, "layer")).toBe(true);
+    expect(fitted({ train: "clip", activations: 4 })).toBe(true);
+    expect(fitted({ train: "clip", kv: 4 })).toBe(true);
+    expect(fitted({ train: "clip", let: true })).toBe(true);
+    expect(fitted({ let: false }, "layer")).toBe(false);
   });
 
   it("refuses to mix whole-block training with other methods", async () => {

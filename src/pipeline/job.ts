@@ -66,7 +66,8 @@ const CORRECTION_TOKENS = 32_768;
 
 /**
  * Defaults that depend on the model and the text: the window is its context at most, the samples what the text gives, and
- * the correction is measured on a quarter of the windows where that is tokens enough.
+ * the correction is measured on a quarter of the windows where that is tokens enough. With `train: "clip"` weights alone are
+ * quantized without the transformation, as the released code of OmniQuant does it but for OPT (here: models with layer norms).
  */
 export function fitRecipe(input: RecipeInput, config: ModelConfig, tokens: number | undefined): Recipe {
   const recipe = resolveRecipe(input);
@@ -77,6 +78,9 @@ export function fitRecipe(input: RecipeInput, config: ModelConfig, tokens: numbe
   if (input.correctionShare === undefined) {
     const enough = CORRECTION_TOKENS / (recipe.samples * recipe.window);
     recipe.correctionShare = Math.min(1, Math.max(DEFAULT_RECIPE.correctionShare, enough));
+  }
+  if (input.let === undefined && recipe.train === "clip") {
+    recipe.let = config.norm === "layer" || activationsOf(recipe) !== undefined;
   }
   return recipe;
 }

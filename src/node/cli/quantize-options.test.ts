@@ -58,6 +58,10 @@ describe("the options of OmniQuant's training", () => {
       clipSpikes: 0,
     });
     expect((await recipeOf("--method", "omniquant", "--train", "clip", "--warm-up", "8")).recipe.warmUp).toBe(8);
+    for (const given of [true, false]) {
+      const { recipe } = await recipeOf("--method", "omniquant", given ? "--let" : "--no-let");
+      expect(recipe.let).toBe(given);
+    }
   });
 
   it.each([

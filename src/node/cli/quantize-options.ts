@@ -54,7 +54,7 @@ const OMNIQUANT_WORDS =
     " ",
   );
 /** Words that the command line can only switch off. */
-const NEGATED_WORDS = new Set(["lwc", "let", "augment"]);
+const NEGATED_WORDS = new Set(["lwc", "augment"]);
 /** Words without a meaning for a method. */
 const IDLE_WORDS: Readonly<Record<MethodName, readonly string[]>> = {
   vptq: [...AFFINE_WORDS, ...OMNIQUANT_WORDS],
@@ -171,7 +171,11 @@ function addOmniquantOptions(command: Command): void {
     .option("--lwc-lr <rate>", `learning rate of the clipping (default: ${D.lwcLr})`, rate)
     .option("--let-lr <rate>", `learning rate of the transformation (default: ${D.letLr})`, rate)
     .option("--no-lwc", "without learned weight clipping")
-    .option("--no-let", "without the learned equivalent transformation")
+    .option(
+      "--let",
+      "with the learned equivalent transformation (default; with --train clip for activations and OPT only)",
+    )
+    .option("--no-let", "without it")
     .option("--no-augment", "without the full-precision block's answer to the quantized stream in the target")
     .addOption(
       new Option(
