@@ -53,7 +53,7 @@ export function writeSyntheticModel(
   file.writeBigUInt64LE(BigInt(text.length));
   file.set(Buffer.from(text), 8); // Buffer.write leaves one of 2 GiB as it is
   const values = new Uint16Array(file.buffer, file.byteOffset + 8 + text.length, end / 2);
-  // bf16 bits of roughly normal numbers of deviation 0.02, none of them twice: equal vectors would be another problem; norms are 1
+  // bf16 bits of roughly normal numbers of deviation 0.02, none twice in a block: equal vectors would be another problem; norms are 1
   const drawn = new Float32Array(2 ** 20);
   const bits = new Uint32Array(drawn.buffer);
   let state = 12345;

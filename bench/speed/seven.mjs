@@ -1,8 +1,8 @@
 // How long a model of LLaMA-2-7B's size takes: some of its blocks with random weights are quantized, and from the end of the first
-// to the end of the last passes what those between cost: reading, statistics or training, quantization. So 32 times this and what
-// writing a block takes, and what the process takes before its blocks. On two cards the second passes the text through the first
-// one's blocks before it comes to its own, which is seen at the end of the first of these; how they share 32 blocks says
-// pipeline/share.ts.
+// to the end of the last passes what those between cost: reading, statistics or training, quantization. So 32 times this, what the
+// process takes before its blocks, and for each block what it takes behind the last one, the writing (and its end: a bit too much).
+// On two cards the second passes the text through the first one's blocks before it comes to its own, which is seen at the end of the
+// first of these; how they share 32 blocks says pipeline/share.ts.
 //
 //   node bench/speed/seven.mjs [--method vptq,omniquant] [--engine cuda] [--device 0 | --devices 0,1] [--layers 2] [--samples 128]
 //     [--window 2048] [--options="--vector-length 8 ..."]

@@ -20,8 +20,8 @@ export interface AdamwSettings {
   /** Gradients are scaled down to this norm over all parameters together; default no bound. */
   clipNorm?: number;
   /**
-   * The same in units of the norms' running mean, for spikes whatever the size of the loss (the idea of AutoClip, Seetharaman
-   * et al., arXiv 2007.14469); default no bound.
+   * The same in units of the norms' running mean, which begins with the first: for spikes whatever the size of the loss (the
+   * idea of AutoClip, Seetharaman et al., arXiv 2007.14469). More than 1, or the mean can only fall; default no bound.
    */
   clipSpikes?: number;
 }
@@ -72,28 +72,23 @@ export class AdamW {
       this.skipped++;
       return norm;
     }
-    this.steps++;
-    const shrink = this.shrink(norm);
-    const { beta1, beta2, epsilon } = settings;
-    for (const [index, { tensor, rate, decay = 0 }] of this.parameters.entries()) {
-      const { first, second } = this.moments[index];
-      const options = { rate: rate * factor, beta1, beta2, epsilon, decay, step: this.steps };
-      engine.scope(() => {
-        const gradient = shrink === 1 ? gradients[index] : engine.scale(gradients[index], shrink);
-        engine.adamwStep(tensor, gradient, first, second, options);
-      });
-    }
-    return norm;
-  }
-
-  /** Factor that brings a step's gradients to the norm that is let through. */
-  private shrink(norm: number): number {
-    const { clipNorm = Number.POSITIVE_INFINITY, clipSpikes = Number.POSITIVE_INFINITY } = this.settings;
+    const { beta1, beta2, epsilon, clipNorm = Number.POSITIVE_INFINITY } = settings;
+    const { clipSpikes = Number.POSITIVE_INFINITY } = settings;
     const bounded = Math.min(norm, clipNorm);
     const usual = this.meanNorm || bounded; // the first step has none before it
     const through = usual > 0 ? Math.min(bounded, clipSpikes * usual) : bounded;
-    this.meanNorm = usual + MEAN_SHARE * (through - usual);
-    return through < norm ? through / norm : 1;
+    engine.scope(() => {
+      // all of them before anything changes: where memory is short, the step is taken again
+      const passed = through < norm ? gradients.map((gradient) => engine.scale(gradient, through / norm)) : gradients;
+      this.steps++;
+      this.meanNorm = usual + MEAN_SHARE * (through - usual);
+      for (const [index, { tensor, rate, decay = 0 }] of this.parameters.entries()) {
+        const { first, second } = this.moments[index];
+        const options = { rate: rate * factor, beta1, beta2, epsilon, decay, step: this.steps };
+        engine.adamwStep(tensor, passed[index], first, second, options);
+      }
+    });
+    return norm;
   }
 
   async save(): Promise<OptimizerState> {

@@ -106,14 +106,17 @@ function packRows(name: string, codes: Uint8Array, rows: number, columns: number
 /** [words, G]: down each column the stream of one group. */
 function packZeros(zero: Uint8Array, rows: number, groups: number, bits: number): LayerTensor {
   const height = packedWords(rows, bits);
-  const words = new Uint32Array(height * groups);
-  const stream = new Uint32Array(height);
-  for (let g = 0; g < groups; g++) {
-    const writer = new BitWriter(stream.fill(0));
-    for (let o = 0; o < rows; o++) writer.write(zero[o * groups + g], bits);
-    for (let w = 0; w < height; w++) words[w * groups + g] = stream[w];
-  }
-  return { name: "weight_zero_point", dtype: "i32", shape: [height, groups], bytes: () => bytesOf(words) };
+  const pack = () => {
+    const words = new Uint32Array(height * groups);
+    const stream = new Uint32Array(height);
+    for (let g = 0; g < groups; g++) {
+      const writer = new BitWriter(stream.fill(0));
+      for (let o = 0; o < rows; o++) writer.write(zero[o * groups + g], bits);
+      for (let w = 0; w < height; w++) words[w * groups + g] = stream[w];
+    }
+    return bytesOf(words);
+  };
+  return { name: "weight_zero_point", dtype: "i32", shape: [height, groups], bytes: pack };
 }
 
 function signedBytes(name: string, codes: Uint8Array, shape: number[], bits: number): LayerTensor {

@@ -117,12 +117,15 @@ function packCodes({ rows, columns, bits, codes }: AffineRecord): Uint32Array {
 /** [G, O bits / 32]: along each row the stream of one group. */
 function packZeros(zero: Uint8Array, rows: number, groups: number, bits: number, version: Version): LayerTensor {
   const width = packedWords(rows, bits);
-  const words = new Uint32Array(groups * width);
-  for (let g = 0; g < groups; g++) {
-    const writer = new BitWriter(words.subarray(g * width, (g + 1) * width));
-    for (let o = 0; o < rows; o++) writer.write(zero[o * groups + g] - (version === 1 ? 1 : 0), bits);
-  }
-  return { name: "qzeros", dtype: "i32", shape: [groups, width], bytes: () => bytesOf(words) };
+  const pack = () => {
+    const words = new Uint32Array(groups * width);
+    for (let g = 0; g < groups; g++) {
+      const writer = new BitWriter(words.subarray(g * width, (g + 1) * width));
+      for (let o = 0; o < rows; o++) writer.write(zero[o * groups + g] - (version === 1 ? 1 : 0), bits);
+    }
+    return bytesOf(words);
+  };
+  return { name: "qzeros", dtype: "i32", shape: [groups, width], bytes: pack };
 }
 
 function shape(tensors: LayerTensors, { rows, columns, bits, group, symmetric }: GptqSetting): RecordShape {

@@ -67,7 +67,8 @@ const CORRECTION_TOKENS = 32_768;
 /**
  * Defaults that depend on the model and the text: the window is its context at most, the samples what the text gives, and
  * the correction is measured on a quarter of the windows where that is tokens enough. With `train: "clip"` weights alone are
- * quantized without the transformation, as the released code of OmniQuant does it but for OPT (here: models with layer norms).
+ * quantized without the transformation, as OmniQuant's released code does it with LLaMA; with OPT it transforms (here: models with
+ * layer norms).
  */
 export function fitRecipe(input: RecipeInput, config: ModelConfig, tokens: number | undefined): Recipe {
   const recipe = resolveRecipe(input);

@@ -23,6 +23,8 @@ describe("recipe", () => {
     [{ clipNorm: -1 }, /clipNorm: .*>=0/],
     [{ clipNorm: Number.NaN }, /clipNorm/],
     [{ clipNorm: "1" }, /clipNorm: .*expected number/],
+    [{ clipSpikes: 1 }, /clipSpikes: expected 0, or more than 1/],
+    [{ clipSpikes: -1 }, /clipSpikes: .*>=0/],
     ["vptq", /recipe is not valid/],
   ])("refuses %j", (input, message) => {
     expect(() => resolveRecipe(input)).toThrow(message as RegExp);

@@ -70,8 +70,12 @@ const jobShape = {
   warmUp: z.number().int().min(0).max(1_000_000),
   /** Gradients of a step are scaled down to this norm, all parameters together; 0 leaves them alone. */
   clipNorm: z.number().min(0).max(1e6),
-  /** The same in units of the norms' running mean. */
-  clipSpikes: z.number().min(0).max(1e6),
+  /** The same in units of the norms' running mean, more than 1; 0 leaves them alone. */
+  clipSpikes: z
+    .number()
+    .min(0)
+    .max(1e6)
+    .refine((value) => value === 0 || value > 1, { error: "expected 0, or more than 1" }),
   /** Learned weight clipping, and its learning rate. */
   lwc: z.boolean(),
   lwcLr: z.number().min(0).max(10),

@@ -13,7 +13,8 @@ async function recipeOf(...words: string[]) {
   const warnings: string[] = [];
   const terminal = createTerminal({ json: true, quiet: true, stdout: new PassThrough(), stderr: new PassThrough() });
   terminal.warn = (line) => void warnings.push(line);
-  return { recipe: resolveRecipe(await readRecipe(command.opts<QuantizeOptions>(), terminal)), warnings };
+  const given = await readRecipe(command.opts<QuantizeOptions>(), terminal);
+  return { given, recipe: resolveRecipe(given), warnings };
 }
 
 describe("the options of OmniQuant's training", () => {
@@ -58,6 +59,7 @@ describe("the options of OmniQuant's training", () => {
       clipSpikes: 0,
     });
     expect((await recipeOf("--method", "omniquant", "--train", "clip", "--warm-up", "8")).recipe.warmUp).toBe(8);
+    expect((await recipeOf("--method", "omniquant")).given.let).toBeUndefined();
     for (const given of [true, false]) {
       const { recipe } = await recipeOf("--method", "omniquant", given ? "--let" : "--no-let");
       expect(recipe.let).toBe(given);

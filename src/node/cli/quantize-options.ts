@@ -165,7 +165,7 @@ function addOmniquantOptions(command: Command): void {
     )
     .option(
       "--clip-spikes <times>",
-      `the same in units of the norms' running mean (default: ${D.clipSpikes}, with --train clip ${CLIP_RECIPE.clipSpikes})`,
+      `the same in units of the norms' running mean, more than 1 (default: ${D.clipSpikes}, with --train clip ${CLIP_RECIPE.clipSpikes})`,
       numberBetween(0, 1e6),
     )
     .option("--lwc-lr <rate>", `learning rate of the clipping (default: ${D.lwcLr})`, rate)
@@ -173,7 +173,7 @@ function addOmniquantOptions(command: Command): void {
     .option("--no-lwc", "without learned weight clipping")
     .option(
       "--let",
-      "with the learned equivalent transformation (default; with --train clip for activations and OPT only)",
+      "with the learned equivalent transformation (default; with --train clip only for activations, and for models with layer norms)",
     )
     .option("--no-let", "without it")
     .option("--no-augment", "without the full-precision block's answer to the quantized stream in the target")
