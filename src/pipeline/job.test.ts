@@ -152,6 +152,36 @@ describe("quantize", () => {
     );
   });
 
+  it("keeps what is on its way into the journal when it is stopped, and tells of a journal that fails", async () => {
+    const journal = memoryJournal();
+    const { write } = journal;
+    const begun: string[] = [];
+    const kept: string[] = [];
+    const slow: Journal = {
+      ...journal,
+      async write(name, bytes) {
+        begun.push(name);
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        if (begun.length > 4) throw new Error("no room");
+        await write(name, bytes);
+        kept.push(name);
+      },
+    };
+    const abort = new AbortController();
+    const onEvent = ({ type }: QuantizeEvent) => type === "linear" && abort.abort();
+    await expect(run(small, { journal: slow, signal: abort.signal, onEvent })).rejects.toMatchObject({
+      kind: "aborted",
+    });
+    expect(kept).toEqual(begun);
+    expect(kept.length).toBeGreaterThan(1);
+    const told: string[] = [];
+    const tell = (event: QuantizeEvent) => event.type === "linear" && !event.resumed && told.push(event.name);
+    await expect(run(small, { journal: slow, resume: true, onEvent: tell })).rejects.toThrow("no room");
+    expect(told.map((name) => `${name}.unit`)).toEqual(kept.slice(kept.length - told.length));
+    const whole = await run(small);
+    expect((await run(small, { journal, resume: true })).files).toEqual(whole.files);
+  });
+
   it("resumes training within a block to the same bytes", async () => {
     const recipe = { ...trained, clipSpikes: 1.01 }; // so that the norms before the stop count
     const whole = await run(recipe);

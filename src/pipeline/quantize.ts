@@ -177,66 +177,86 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
 /** Methods that take one linear at a time. They change nothing but linears. */
 async function quantizeByLinear(run: JobRun): Promise<ReadonlyMap<string, Float32Array>> {
   const { engine, planned, recipe, windows, journal, signal, emit, finished, bySlot, budget } = run;
-  await runBlocks(
-    run.source,
-    {
-      hasWork: (block) => isMine(run, block),
-      needsStatistics: (block, slot) => {
-        const linear = bySlot.get(`${block}/${slot}`);
-        return (
-          linear !== undefined && needsStatistics(linear.plan) && !finished.has(linear.spec.name) && isMine(run, block)
-        );
-      },
-      quantizeStage: async (block, slots, weights, statistics) => {
-        const decoded: Record<string, Float32Array> = {};
-        const decode = (slot: string, record: QuantizedRecord) => {
-          // nothing sees the quantized weights of a stream in full precision
-          if (recipe.propagate === "quantized") decoded[slot] = dequantize(record);
-        };
-        for (const slot of slots) {
-          await breathe(signal);
+  /** The last linear's way into the journal, beside the work on the next one: a disk takes its time to be sure. */
+  let writing: Promise<void> | undefined;
+  const write = async (linear: PlannedLinear, unit: Unit) => {
+    await writeUnit(journal, unit);
+    run.finish(linear, unit, false);
+  };
+  try {
+    await runBlocks(
+      run.source,
+      {
+        hasWork: (block) => isMine(run, block),
+        needsStatistics: (block, slot) => {
           const linear = bySlot.get(`${block}/${slot}`);
-          if (!linear || !isMine(run, block)) continue;
-          const { name } = linear.spec;
-          const { plan } = linear;
-          if (plan.method === "keep") {
-            emit({ type: "kept", block, name });
-            continue;
-          }
-          if (plan.method === "omniquant") throw new Error(`${name}: omniquant works on whole blocks`);
-          const earlier = finished.has(name) ? await readUnit(journal, name) : undefined;
-          if (earlier) {
-            run.finish(linear, earlier, true);
-            decode(slot, earlier.record);
-            continue;
-          }
-          const since = performance.now();
-          const { record, metrics } = await engine.scope(() =>
-            quantizeLinear(plan, weights.linears[slot].weight, statistics, { engine, seed: recipe.seed, name, signal }),
+          return (
+            linear !== undefined &&
+            needsStatistics(linear.plan) &&
+            !finished.has(linear.spec.name) &&
+            isMine(run, block)
           );
-          const unit = { name, record, metrics, seconds: (performance.now() - since) / 1000 };
-          await writeUnit(journal, unit);
-          run.finish(linear, unit, false);
-          decode(slot, record);
-          run.advance(linear.operations);
-        }
-        return decoded;
+        },
+        quantizeStage: async (block, slots, weights, statistics) => {
+          const decoded: Record<string, Float32Array> = {};
+          const decode = (slot: string, record: QuantizedRecord) => {
+            // nothing sees the quantized weights of a stream in full precision
+            if (recipe.propagate === "quantized") decoded[slot] = dequantize(record);
+          };
+          for (const slot of slots) {
+            await breathe(signal);
+            const linear = bySlot.get(`${block}/${slot}`);
+            if (!linear || !isMine(run, block)) continue;
+            const { name } = linear.spec;
+            const { plan } = linear;
+            if (plan.method === "keep") {
+              emit({ type: "kept", block, name });
+              continue;
+            }
+            if (plan.method === "omniquant") throw new Error(`${name}: omniquant works on whole blocks`);
+            const earlier = finished.has(name) ? await readUnit(journal, name) : undefined;
+            if (earlier) {
+              run.finish(linear, earlier, true);
+              decode(slot, earlier.record);
+              continue;
+            }
+            const since = performance.now();
+            const { record, metrics } = await engine.scope(() =>
+              quantizeLinear(plan, weights.linears[slot].weight, statistics, {
+                engine,
+                seed: recipe.seed,
+                name,
+                signal,
+              }),
+            );
+            const unit = { name, record, metrics, seconds: (performance.now() - since) / 1000 };
+            await writing;
+            writing = write(linear, unit);
+            writing.catch(() => {}); // it is awaited before the next one, or at the end
+            decode(slot, record);
+            run.advance(linear.operations);
+          }
+          return decoded;
+        },
+        onBlock: (block) => emit({ type: "block", block, blocks: run.source.blocks }),
+        onWindow: (block, slots, window) => {
+          emit({ type: "pass", block, slots, window, windows: windows.length });
+          run.advance(run.cost.pass(slots));
+        },
       },
-      onBlock: (block) => emit({ type: "block", block, blocks: run.source.blocks }),
-      onWindow: (block, slots, window) => {
-        emit({ type: "pass", block, slots, window, windows: windows.length });
-        run.advance(run.cost.pass(slots));
+      {
+        engine,
+        windows: windows.length,
+        propagate: recipe.propagate,
+        correctionWindows: Math.ceil(correctionShare(planned, recipe) * windows.length),
+        budget,
+        signal,
       },
-    },
-    {
-      engine,
-      windows: windows.length,
-      propagate: recipe.propagate,
-      correctionWindows: Math.ceil(correctionShare(planned, recipe) * windows.length),
-      budget,
-      signal,
-    },
-  );
+    );
+  } finally {
+    await Promise.allSettled([writing]); // what is finished is kept, whatever stopped the rest
+  }
+  await writing;
   return new Map();
 }
 
