@@ -177,6 +177,11 @@ const vectorSweep: Case[] = [false, true].flatMap((feedback) => [
   ...[false, true].map((gridded) => vectorCase({ rows: 32, layout: [[6, 4, 1100, 20]], beam: 6, feedback, gridded })),
   // and of batches of them
   ...[false, true].map((gridded) => vectorCase({ rows: 32, layout: [[4, 8, 9001, 20]], beam: 8, feedback, gridded })),
+  // a group of a device has several vectors, and the last one fewer
+  ...[false, true].flatMap((gridded) => [
+    vectorCase({ rows: 2078, layout: [[3, 2, 300, 20]], beam: 5, feedback, gridded }),
+    vectorCase({ rows: 2072, layout: [[3, 8, 600, 20, 9]], beam: 3, feedback, gridded }),
+  ]),
   vectorCase({
     rows: 60,
     layout: [
@@ -347,6 +352,8 @@ const coordinateSweep: Case[] = [
     }),
   ),
   coordinateCase({ rows: 32, layout: [[4, 8, 9001, 20]], beam: 8 }),
+  coordinateCase({ rows: 2078, layout: [[3, 2, 300, 20]], beam: 5 }),
+  coordinateCase({ rows: 1036, layout: [[3, 2, 300, 20, 9]], beam: 4 }),
   coordinateCase({ rows: 24, layout: [[17, 4, 16]] }, [0, 7, 16]),
 ];
 

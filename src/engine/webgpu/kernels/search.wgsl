@@ -8,11 +8,13 @@ const NONE = 0xffffffffu;
 // Rows behind the last one are 0: what `select` leaves out may lie outside the tensor, which WebGPU allows to read.
 
 // Codewords found: { bits of the distance, index }.
+alias Nearest = array<vec2u, VECTORS>;
 /** What `nearestOf` searches for, and what it finds. */
 var<workgroup> searched: array<f32, SLAB>;
-var<workgroup> found: array<vec2u, VECTORS>;
-/** The candidate of the first stage that was continued last. */
-var<workgroup> last: array<vec2u, VECTORS>;
+var<workgroup> found: Nearest;
+/** The candidate of the first stage that is continued, and the codeword behind it among those of its thread. */
+var<workgroup> last: Nearest;
+var<workgroup> behind: Nearest;
 /** Of each thread, then of each sixteenth of them. */
 var<workgroup> foundBy: array<vec2u, THREADS + 16>;
 /** What `chooseStages` chooses for, what it tries, and its choice. */
@@ -42,16 +44,13 @@ fn firstOf(begin: u32, end: u32, step: u32) -> vec2u {
   return first;
 }
 
-/**
- * The nearest of `count` codewords, from books[at] on, to each vector of `searched`, the lowest of equals; with `after`, the
- * nearest behind the last candidate in order of (distance, index). Codeword 0 at an infinite distance where there is none.
- */
-fn nearestOf(at: u32, count: u32, after: bool, t: u32) {
+/** Each thread's own nearest of `count` codewords, from books[at] on, to each vector of `searched`, the lowest of equals. */
+fn searchOwn(at: u32, count: u32, t: u32) -> Nearest {
   var own: array<f32, SLAB>;
   for (var k = 0u; k < SLAB; k++) {
     own[k] = searched[k];
   }
-  var nearest: array<vec2u, VECTORS>;
+  var nearest: Nearest;
   for (var m = 0u; m < VECTORS; m++) {
     nearest[m] = vec2u(INFINITE, NONE);
   }
@@ -65,12 +64,17 @@ fn nearestOf(at: u32, count: u32, after: bool, t: u32) {
       for (var k = 0u; k < LENGTH; k++) {
         sum = addSquare(sum, own[m * LENGTH + k], codeword[k]);
       }
-      let one = vec2u(bitcast<u32>(sum), c);
-      if (one.x < nearest[m].x && (BEAM == 0 || !after || comesFirst(last[m], one))) {
-        nearest[m] = one;
+      let distance = bitcast<u32>(sum);
+      if (distance < nearest[m].x) {
+        nearest[m] = vec2u(distance, c);
       }
     }
   }
+  return nearest;
+}
+
+/** The nearest of all threads' own, in `found`. Codeword 0 at an infinite distance where there is none. */
+fn settle(nearest: Nearest, count: u32, t: u32) {
   for (var m = 0u; m < VECTORS; m++) {
     foundBy[t] = nearest[m];
     workgroupBarrier();
@@ -86,38 +90,97 @@ fn nearestOf(at: u32, count: u32, after: bool, t: u32) {
   workgroupBarrier();
 }
 
+/** The nearest of `count` codewords, from books[at] on, to each vector of `searched`, the lowest of equals, in `found`. */
+fn nearestOf(at: u32, count: u32, t: u32) {
+  settle(searchOwn(at, count, t), count, t);
+}
+
+/** Threads that a vector of the group has to itself, and so many parts in which they look through what they found. */
+const SHARE = THREADS / VECTORS;
+const PARTS = 8;
+
+/**
+ * For each vector of `wanted` the nearest behind `last`, in order of (distance, index), of the codewords of the thread that found
+ * this, in `behind`.
+ */
+fn searchBehind(at: u32, count: u32, t: u32) {
+  let m = t / SHARE;
+  let before = last[m];
+  var nearest = vec2u(INFINITE, NONE);
+  for (var c = before.y % THREADS + t % SHARE * THREADS; c < count; c += SHARE * THREADS) {
+    var sum = 0.0;
+    for (var k = 0u; k < LENGTH; k++) {
+      sum = addSquare(sum, wanted[m * LENGTH + k], books[n.books_at + at + k * count + c]);
+    }
+    let one = vec2u(bitcast<u32>(sum), c);
+    if (one.x < nearest.x && comesFirst(before, one)) {
+      nearest = one;
+    }
+  }
+  foundBy[t] = nearest;
+  workgroupBarrier();
+  if (t % SHARE < PARTS) {
+    foundBy[t] = firstOf(t, (m + 1) * SHARE, PARTS); // reads and writes no other's
+  }
+  workgroupBarrier();
+  if (t % SHARE == 0) {
+    behind[m] = firstOf(t, t + PARTS, 1);
+  }
+  workgroupBarrier();
+}
+
+/** The later stages behind `found` of the first, greedily; leaves what they take in `trial` and the last distance in `total`. */
+fn continueStages(t: u32) {
+  var at = u32(STAGES);
+  var count = u32(books[n.books_at]);
+  for (var stage = 1u; stage < STAGES; stage++) {
+    for (var e = t; e < SLAB; e += THREADS) {
+      let rest = select(searched[e], wanted[e], stage == 1);
+      searched[e] = rest - books[n.books_at + at + e % LENGTH * count + found[e / LENGTH].y];
+    }
+    at += LENGTH * count;
+    count = u32(books[n.books_at + stage]);
+    workgroupBarrier();
+    nearestOf(at, count, t);
+    if (t < VECTORS) {
+      trial[stage * VECTORS + t] = found[t].y;
+      total[t] = found[t].x;
+    }
+  }
+}
+
 /**
  * One codeword a stage for each vector of `wanted`: the `width` nearest of the first stage are continued greedily, nearest
- * first; the least distance after the last stage wins. Leaves `chosen` [STAGES][VECTORS] and their sum in `decoded`.
+ * first; the least distance after the last stage wins. Leaves `chosen` [STAGES][VECTORS] and their sum in `decoded`. All threads
+ * search the first codebook once: the codeword behind a candidate is another thread's nearest, or behind it among its own.
  */
 fn chooseStages(width: u32, t: u32) {
-  for (var candidate = 0u; candidate < width; candidate++) {
-    var at = u32(STAGES);
-    var count = 0u;
-    for (var stage = 0u; stage < STAGES; stage++) {
-      for (var e = t; e < SLAB; e += THREADS) {
-        if (stage == 0) {
-          searched[e] = wanted[e];
-        } else {
-          searched[e] -= books[n.books_at + at + e % LENGTH * count + found[e / LENGTH].y];
-        }
-      }
-      at += LENGTH * count;
-      count = u32(books[n.books_at + stage]);
-      workgroupBarrier();
-      nearestOf(at, count, stage == 0 && candidate > 0, t);
-      if (t < VECTORS) {
-        trial[stage * VECTORS + t] = found[t].y;
-        total[t] = found[t].x;
-        if (stage == 0) {
-          last[t] = found[t];
-        }
-      }
+  let count = u32(books[n.books_at]);
+  for (var e = t; e < SLAB; e += THREADS) {
+    searched[e] = wanted[e];
+  }
+  workgroupBarrier();
+  var own = searchOwn(u32(STAGES), count, t);
+  for (var candidate = 0u; candidate < select(1u, width, BEAM == 1); candidate++) {
+    settle(own, count, t);
+    if (t < VECTORS) {
+      trial[t] = found[t].y;
+      total[t] = found[t].x;
+      last[t] = found[t];
     }
+    continueStages(t);
     if (t < VECTORS && (candidate == 0 || total[t] < least[t])) {
       least[t] = total[t];
       for (var stage = 0u; stage < STAGES; stage++) {
         chosen[stage * VECTORS + t] = trial[stage * VECTORS + t];
+      }
+    }
+    if (BEAM == 1 && candidate + 1 < width) {
+      searchBehind(u32(STAGES), count, t);
+      for (var m = 0u; m < VECTORS; m++) {
+        if (last[m].y % THREADS == t) {
+          own[m] = behind[m];
+        }
       }
     }
   }
@@ -126,9 +189,9 @@ fn chooseStages(width: u32, t: u32) {
     var at = u32(STAGES);
     var sum = 0.0;
     for (var stage = 0u; stage < STAGES; stage++) {
-      let count = u32(books[n.books_at + stage]);
-      sum += books[n.books_at + at + e % LENGTH * count + chosen[stage * VECTORS + e / LENGTH]];
-      at += LENGTH * count;
+      let codewords = u32(books[n.books_at + stage]);
+      sum += books[n.books_at + at + e % LENGTH * codewords + chosen[stage * VECTORS + e / LENGTH]];
+      at += LENGTH * codewords;
     }
     decoded[e] = sum;
   }
@@ -148,7 +211,7 @@ fn nearestGroups(@builtin(workgroup_id) w: vec3u, @builtin(num_workgroups) c: ve
     searched[e] = select(0.0, vectors[n.vectors_at + first * LENGTH + e], first + e / LENGTH < n.count);
   }
   workgroupBarrier();
-  nearestOf(1, n.codewords, false, t);
+  nearestOf(1, n.codewords, t);
   if (t >= VECTORS || first + t >= n.count) {
     return;
   }
