@@ -183,79 +183,67 @@ async function quantizeByLinear(run: JobRun): Promise<ReadonlyMap<string, Float3
     await writeUnit(journal, unit);
     run.finish(linear, unit, false);
   };
-  try {
-    await runBlocks(
-      run.source,
-      {
-        hasWork: (block) => isMine(run, block),
-        needsStatistics: (block, slot) => {
+  await runBlocks(
+    run.source,
+    {
+      hasWork: (block) => isMine(run, block),
+      needsStatistics: (block, slot) => {
+        const linear = bySlot.get(`${block}/${slot}`);
+        return (
+          linear !== undefined && needsStatistics(linear.plan) && !finished.has(linear.spec.name) && isMine(run, block)
+        );
+      },
+      quantizeStage: async (block, slots, weights, statistics) => {
+        const decoded: Record<string, Float32Array> = {};
+        const decode = (slot: string, record: QuantizedRecord) => {
+          // nothing sees the quantized weights of a stream in full precision
+          if (recipe.propagate === "quantized") decoded[slot] = dequantize(record);
+        };
+        for (const slot of slots) {
+          await breathe(signal);
           const linear = bySlot.get(`${block}/${slot}`);
-          return (
-            linear !== undefined &&
-            needsStatistics(linear.plan) &&
-            !finished.has(linear.spec.name) &&
-            isMine(run, block)
-          );
-        },
-        quantizeStage: async (block, slots, weights, statistics) => {
-          const decoded: Record<string, Float32Array> = {};
-          const decode = (slot: string, record: QuantizedRecord) => {
-            // nothing sees the quantized weights of a stream in full precision
-            if (recipe.propagate === "quantized") decoded[slot] = dequantize(record);
-          };
-          for (const slot of slots) {
-            await breathe(signal);
-            const linear = bySlot.get(`${block}/${slot}`);
-            if (!linear || !isMine(run, block)) continue;
-            const { name } = linear.spec;
-            const { plan } = linear;
-            if (plan.method === "keep") {
-              emit({ type: "kept", block, name });
-              continue;
-            }
-            if (plan.method === "omniquant") throw new Error(`${name}: omniquant works on whole blocks`);
-            const earlier = finished.has(name) ? await readUnit(journal, name) : undefined;
-            if (earlier) {
-              run.finish(linear, earlier, true);
-              decode(slot, earlier.record);
-              continue;
-            }
-            const since = performance.now();
-            const { record, metrics } = await engine.scope(() =>
-              quantizeLinear(plan, weights.linears[slot].weight, statistics, {
-                engine,
-                seed: recipe.seed,
-                name,
-                signal,
-              }),
-            );
-            const unit = { name, record, metrics, seconds: (performance.now() - since) / 1000 };
-            await writing;
-            writing = write(linear, unit);
-            writing.catch(() => {}); // it is awaited before the next one, or at the end
-            decode(slot, record);
-            run.advance(linear.operations);
+          if (!linear || !isMine(run, block)) continue;
+          const { name } = linear.spec;
+          const { plan } = linear;
+          if (plan.method === "keep") {
+            emit({ type: "kept", block, name });
+            continue;
           }
-          return decoded;
-        },
-        onBlock: (block) => emit({ type: "block", block, blocks: run.source.blocks }),
-        onWindow: (block, slots, window) => {
-          emit({ type: "pass", block, slots, window, windows: windows.length });
-          run.advance(run.cost.pass(slots));
-        },
+          if (plan.method === "omniquant") throw new Error(`${name}: omniquant works on whole blocks`);
+          const earlier = finished.has(name) ? await readUnit(journal, name) : undefined;
+          if (earlier) {
+            run.finish(linear, earlier, true);
+            decode(slot, earlier.record);
+            continue;
+          }
+          const since = performance.now();
+          const { record, metrics } = await engine.scope(() =>
+            quantizeLinear(plan, weights.linears[slot].weight, statistics, { engine, seed: recipe.seed, name, signal }),
+          );
+          const unit = { name, record, metrics, seconds: (performance.now() - since) / 1000 };
+          await writing;
+          writing = write(linear, unit);
+          writing.catch(() => {}); // it is awaited before the next one, or at the end
+          decode(slot, record);
+          run.advance(linear.operations);
+        }
+        return decoded;
       },
-      {
-        engine,
-        windows: windows.length,
-        propagate: recipe.propagate,
-        correctionWindows: Math.ceil(correctionShare(planned, recipe) * windows.length),
-        budget,
-        signal,
+      onBlock: (block) => emit({ type: "block", block, blocks: run.source.blocks }),
+      onWindow: (block, slots, window) => {
+        emit({ type: "pass", block, slots, window, windows: windows.length });
+        run.advance(run.cost.pass(slots));
       },
-    );
-  } finally {
-    await Promise.allSettled([writing]); // what is finished is kept, whatever stopped the rest
-  }
+    },
+    {
+      engine,
+      windows: windows.length,
+      propagate: recipe.propagate,
+      correctionWindows: Math.ceil(correctionShare(planned, recipe) * windows.length),
+      budget,
+      signal,
+    },
+  ).finally(() => Promise.allSettled([writing])); // what is finished is kept, whatever stopped the rest
   await writing;
   return new Map();
 }
