@@ -17,9 +17,11 @@ import {
   FLOAT_TYPES,
   FloatReader,
   floatTensor,
+  indexStreams,
   readIndices,
   readOrder,
   readWords,
+  wordTensor,
 } from "./fields.js";
 import { LAYER_LIMITS, type LayerTensor, type LayerTensors, type Layout } from "./layout.js";
 
@@ -88,15 +90,8 @@ function write(record: QuantizedRecord): { tensors: LayerTensor[]; setting: { [k
   return written;
 }
 
-const wordTensor = (name: string, words: number, pack: () => Uint32Array): LayerTensor => ({
-  name,
-  dtype: "i32",
-  shape: [words],
-  bytes: () => bytesOf(pack()),
-});
-
 const packedTensor = (name: string, values: Uint8Array, bits: number): LayerTensor =>
-  wordTensor(name, packedWords(values.length, bits), () => packBits(values, bits));
+  wordTensor(name, [packedWords(values.length, bits)], () => packBits(values, bits));
 
 /** Numbers below `limit`, one a column. */
 function orderTensor(name: string, order: ArrayLike<number>, limit: number): LayerTensor {
@@ -122,7 +117,7 @@ function writeCodebook(record: CodebookRecord): { tensors: LayerTensor[]; settin
   const { rows, columns, storage, segments, columnOrder, columnScale, columnBias, rowScale } = record;
   const tensors: LayerTensor[] = [];
   for (const [s, segment] of segments.entries()) {
-    tensors.push(wordTensor(`indices.${s}`, segmentWords(segment), () => packSegment(segment)));
+    tensors.push(indexTensor(`indices.${s}`, segment));
     for (const [t, { centroids, codewords }] of segment.stages.entries()) {
       tensors.push(floatTensor(`codebook.${s}.${t}`, centroids, [codewords, segment.vectorLength], storage));
     }
@@ -145,15 +140,16 @@ function writeCodebook(record: CodebookRecord): { tensors: LayerTensor[]; settin
   return { tensors, setting };
 }
 
-const segmentWords = ({ stages }: CodebookSegmentRecord): number =>
-  packedWords(stages[0].indices.length, sum(stages.map(({ codewords }) => indexBits(codewords))));
-
 /** Per vector the index of each stage, main codebook first. */
-function packSegment(segment: CodebookSegmentRecord): Uint32Array {
-  const words = new Uint32Array(segmentWords(segment));
-  const streams = segment.stages.map(({ indices, codewords }) => ({ values: indices, width: indexBits(codewords) }));
-  new BitWriter(words).writeInTurn(streams, 0, segment.stages[0].indices.length);
-  return words;
+function indexTensor(name: string, { stages }: CodebookSegmentRecord): LayerTensor {
+  const streams = indexStreams(stages);
+  const vectors = stages[0].indices.length;
+  const size = packedWords(vectors, sum(streams.map(({ width }) => width)));
+  return wordTensor(name, [size], () => {
+    const words = new Uint32Array(size);
+    new BitWriter(words).writeInTurn(streams, 0, vectors);
+    return words;
+  });
 }
 
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);

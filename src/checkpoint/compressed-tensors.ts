@@ -12,6 +12,7 @@ import {
   readGroups,
   readIndices,
   readWords,
+  wordTensor,
 } from "./fields.js";
 import { type LayerTensor, type LayerTensors, type Layout, NO_CODEBOOKS, type Refusal } from "./layout.js";
 
@@ -73,7 +74,7 @@ function write(
   const groups = columns / group;
   const tensors = [
     packed
-      ? packRows("weight_packed", codes, rows, columns, bits)
+      ? wordTensor("weight_packed", [rows, packedWords(columns, bits)], () => packRows(codes, rows, columns, bits))
       : signedBytes("weight", codes, [rows, columns], bits),
     floatTensor("weight_scale", scale, [rows, groups], storage),
   ];
@@ -83,40 +84,36 @@ function write(
   }
   if (!symmetric)
     tensors.push(
-      packed ? packZeros(zero, rows, groups, bits) : signedBytes("weight_zero_point", zero, [rows, groups], bits),
+      packed
+        ? wordTensor("weight_zero_point", [packedWords(rows, bits), groups], () => packZeros(zero, rows, groups, bits))
+        : signedBytes("weight_zero_point", zero, [rows, groups], bits),
     );
   if (record.bias) tensors.push(biasTensor(record.bias, storage));
   return { tensors, setting: { rows, columns, bits, group, symmetric, packed } };
 }
 
 /** [O, words]: each row a stream of its own. */
-function packRows(name: string, codes: Uint8Array, rows: number, columns: number, bits: number): LayerTensor {
+function packRows(codes: Uint8Array, rows: number, columns: number, bits: number): Uint32Array {
   const width = packedWords(columns, bits);
-  const pack = () => {
-    const words = new Uint32Array(rows * width);
-    for (let o = 0; o < rows; o++) {
-      const writer = new BitWriter(words.subarray(o * width, (o + 1) * width));
-      for (let i = o * columns; i < (o + 1) * columns; i++) writer.write(codes[i], bits);
-    }
-    return bytesOf(words);
-  };
-  return { name, dtype: "i32", shape: [rows, width], bytes: pack };
+  const words = new Uint32Array(rows * width);
+  for (let o = 0; o < rows; o++) {
+    const writer = new BitWriter(words.subarray(o * width, (o + 1) * width));
+    for (let i = o * columns; i < (o + 1) * columns; i++) writer.write(codes[i], bits);
+  }
+  return words;
 }
 
 /** [words, G]: down each column the stream of one group. */
-function packZeros(zero: Uint8Array, rows: number, groups: number, bits: number): LayerTensor {
+function packZeros(zero: Uint8Array, rows: number, groups: number, bits: number): Uint32Array {
   const height = packedWords(rows, bits);
-  const pack = () => {
-    const words = new Uint32Array(height * groups);
-    const stream = new Uint32Array(height);
-    for (let g = 0; g < groups; g++) {
-      const writer = new BitWriter(stream.fill(0));
-      for (let o = 0; o < rows; o++) writer.write(zero[o * groups + g], bits);
-      for (let w = 0; w < height; w++) words[w * groups + g] = stream[w];
-    }
-    return bytesOf(words);
-  };
-  return { name: "weight_zero_point", dtype: "i32", shape: [height, groups], bytes: pack };
+  const words = new Uint32Array(height * groups);
+  const stream = new Uint32Array(height);
+  for (let g = 0; g < groups; g++) {
+    const writer = new BitWriter(stream.fill(0));
+    for (let o = 0; o < rows; o++) writer.write(zero[o * groups + g], bits);
+    for (let w = 0; w < height; w++) words[w * groups + g] = stream[w];
+  }
+  return words;
 }
 
 function signedBytes(name: string, codes: Uint8Array, shape: number[], bits: number): LayerTensor {

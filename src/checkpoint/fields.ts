@@ -1,8 +1,10 @@
 import { formatError, unsupportedError } from "../errors.js";
 import { bytesOf, storedName, viewBytes } from "../files/dtypes.js";
+import type { BitStream } from "../files/packing.js";
 import type { StoredDType } from "../files/tensors.js";
 import { checkFinite } from "../model/weights.js";
-import type { RecordStorage } from "../quant/record.js";
+import { indexBits } from "../quant/bits.js";
+import type { CodebookStage, RecordStorage } from "../quant/record.js";
 import { bf16ToF32, f16ToF32, f32ToBF16, f32ToF16 } from "../tensor/index.js";
 import { LAYER_LIMITS, type LayerTensor, type LayerTensors } from "./layout.js";
 
@@ -142,6 +144,18 @@ export const isExact = (values: Float32Array, storage: RecordStorage): boolean =
   const back = rounded(values, storage);
   return values.every((value, i) => value === back[i]);
 };
+
+/** A tensor of packed words; its shape is known before they are packed. */
+export const wordTensor = (name: string, shape: readonly number[], pack: () => Uint32Array): LayerTensor => ({
+  name,
+  dtype: "i32",
+  shape,
+  bytes: () => bytesOf(pack()),
+});
+
+/** The indices of each stage, main codebook first, as they are written in turn. */
+export const indexStreams = (stages: readonly CodebookStage[]): BitStream[] =>
+  stages.map(({ indices, codewords }) => ({ values: indices, width: indexBits(codewords) }));
 
 /** The bias of a linear, copied from the model as it was: in the record's type, or else in one that is exact. */
 export function biasTensor(values: Float32Array, storage: RecordStorage): LayerTensor {

@@ -12,6 +12,7 @@ import {
   isExact,
   readGroups,
   readWords,
+  wordTensor,
 } from "./fields.js";
 import { ELSEWHERE, type LayerTensor, type LayerTensors, type Layout, NO_CODEBOOKS, type Refusal } from "./layout.js";
 
@@ -88,8 +89,8 @@ function write(
   for (let o = 0; o < rows; o++) for (let g = 0; g < groups; g++) transposed[g * rows + o] = scale[o * groups + g];
   const index = groupOfColumn ?? Int32Array.from({ length: columns }, (_, i) => Math.floor(i / group));
   const tensors: LayerTensor[] = [
-    codesTensor(record),
-    packZeros(zero, rows, groups, bits, version),
+    wordTensor("qweight", [packedWords(columns, bits), rows], () => packCodes(record)),
+    wordTensor("qzeros", [groups, packedWords(rows, bits)], () => packZeros(zero, rows, groups, bits, version)),
     floatTensor("scales", transposed, [groups, rows], storage),
     { name: "g_idx", dtype: "i32", shape: [columns], bytes: () => bytesOf(index) },
   ];
@@ -99,11 +100,6 @@ function write(
 }
 
 /** [I bits / 32, O]: down each column the stream of one output. */
-function codesTensor(record: AffineRecord): LayerTensor {
-  const shape = [packedWords(record.columns, record.bits), record.rows];
-  return { name: "qweight", dtype: "i32", shape, bytes: () => bytesOf(packCodes(record)) };
-}
-
 function packCodes({ rows, columns, bits, codes }: AffineRecord): Uint32Array {
   const height = packedWords(columns, bits);
   const words = new Uint32Array(height * rows);
@@ -115,17 +111,14 @@ function packCodes({ rows, columns, bits, codes }: AffineRecord): Uint32Array {
 }
 
 /** [G, O bits / 32]: along each row the stream of one group. */
-function packZeros(zero: Uint8Array, rows: number, groups: number, bits: number, version: Version): LayerTensor {
+function packZeros(zero: Uint8Array, rows: number, groups: number, bits: number, version: Version): Uint32Array {
   const width = packedWords(rows, bits);
-  const pack = () => {
-    const words = new Uint32Array(groups * width);
-    for (let g = 0; g < groups; g++) {
-      const writer = new BitWriter(words.subarray(g * width, (g + 1) * width));
-      for (let o = 0; o < rows; o++) writer.write(zero[o * groups + g] - (version === 1 ? 1 : 0), bits);
-    }
-    return bytesOf(words);
-  };
-  return { name: "qzeros", dtype: "i32", shape: [groups, width], bytes: pack };
+  const words = new Uint32Array(groups * width);
+  for (let g = 0; g < groups; g++) {
+    const writer = new BitWriter(words.subarray(g * width, (g + 1) * width));
+    for (let o = 0; o < rows; o++) writer.write(zero[o * groups + g] - (version === 1 ? 1 : 0), bits);
+  }
+  return words;
 }
 
 function shape(tensors: LayerTensors, { rows, columns, bits, group, symmetric }: GptqSetting): RecordShape {

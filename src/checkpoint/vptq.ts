@@ -10,9 +10,11 @@ import {
   FloatReader,
   floatTensor,
   INDEX_TYPES,
+  indexStreams,
   readIndices,
   readOrder,
   readWords,
+  wordTensor,
 } from "./fields.js";
 import { ELSEWHERE, type LayerTensor, type LayerTensors, type Layout, type Refusal } from "./layout.js";
 import type { VptqSetting } from "./vptq-config.js";
@@ -119,21 +121,20 @@ function write(record: QuantizedRecord): { tensors: LayerTensor[]; setting: { [k
 function indexTensor(groups: CodebookSegmentRecord[], vectorRows: number): LayerTensor {
   const [{ begin, end, stages }] = groups;
   const width = end - begin;
-  const widths = stages.map(({ codewords }) => indexBits(codewords));
-  const rowWords = packedWords(width, widths[0] + (widths[1] ?? 0));
-  const pack = () => {
+  const bits = stages.reduce((sum, { codewords }) => sum + indexBits(codewords), 0);
+  const rowWords = packedWords(width, bits);
+  return wordTensor("indices", [groups.length, vectorRows, rowWords], () => {
     const words = new Uint32Array(groups.length * vectorRows * rowWords);
     const writer = new BitWriter(words);
     for (const group of groups) {
-      const streams = group.stages.map(({ indices }, stage) => ({ values: indices, width: widths[stage] }));
+      const streams = indexStreams(group.stages);
       for (let r = 0; r < vectorRows; r++) {
         writer.writeInTurn(streams, r * width, width);
         writer.align();
       }
     }
-    return bytesOf(words);
-  };
-  return { name: "indices", dtype: "i32", shape: [groups.length, vectorRows, rowWords], bytes: pack };
+    return words;
+  });
 }
 
 function shape(tensors: LayerTensors, setting: VptqSetting): CodebookShape {
