@@ -61,19 +61,13 @@ export async function quantizeOmniquant(
       const trained = trainedParameters(scheme, parameters, clipping);
       if (scheme.epochs > 0 && trained.length > 0) {
         await trainBlock({
+          ...scheme,
+          ...options,
           block,
           streams,
           parameters: trained,
           weights,
-          activations: scheme.activations,
-          epochs: scheme.epochs,
-          batch: scheme.batch,
-          schedule: scheme.schedule,
-          warmUp: scheme.warmUp,
-          clipNorm: scheme.clipNorm,
-          clipSpikes: scheme.clipSpikes,
           stage: "clip",
-          ...options,
         });
       }
       const folded = storedVectors(engine, transform.apply(engine, block.weights, parameters), block, options);
@@ -181,19 +175,14 @@ async function roundBlock(
       }
     }
     await trainBlock({
+      ...scheme,
+      ...options,
       block,
       streams,
       parameters,
       weights: (running) => griddedBlock(running, current, grids, trained),
-      activations: scheme.activations,
       epochs: scheme.tuneEpochs,
-      batch: scheme.batch,
-      schedule: scheme.schedule,
-      warmUp: scheme.warmUp,
-      clipNorm: scheme.clipNorm,
-      clipSpikes: scheme.clipSpikes,
       stage: "tune",
-      ...options,
     });
   }
   const linears: Record<string, QuantizedLinear> = {};

@@ -3,14 +3,12 @@ import {
   AdamW,
   type OptimizerState,
   type Parameter,
-  type Schedule,
   scheduleFactor,
   Tape,
   warmUpFactor,
 } from "../../autograd/index.js";
 import type { Engine } from "../../engine/engine.js";
 import { BitwrightError } from "../../errors.js";
-import type { ActivationScheme } from "../../model/activation-scheme.js";
 import type { BlockWeights } from "../../model/block.js";
 import { forwardBlock } from "../../model/stages.js";
 import { createRandom, shuffled } from "../../random.js";
@@ -18,6 +16,7 @@ import type { F32 } from "../../tensor/index.js";
 import { breathe } from "../../turns.js";
 import { blockLoss, type TrainingBlock, type TrainingStreams } from "./block.js";
 import { activationBytes, forwardCheckpointed } from "./checkpointed.js";
+import type { OmniquantScheme } from "./scheme.js";
 
 // Block-wise gradient descent on the distance between a quantized block's outputs and their targets (OmniQuant, section 3.1).
 
@@ -25,23 +24,19 @@ import { activationBytes, forwardCheckpointed } from "./checkpointed.js";
 export const TRAINING_STAGES = ["clip", "tune"] as const;
 export type TrainingStage = (typeof TRAINING_STAGES)[number];
 
-export interface TrainingJob {
+/** What of the scheme a training goes by; `epochs` are those of its stage. */
+type StageScheme = Pick<
+  OmniquantScheme,
+  "epochs" | "batch" | "schedule" | "warmUp" | "clipNorm" | "clipSpikes" | "activations"
+>;
+
+export interface TrainingJob extends StageScheme {
   block: TrainingBlock;
   streams: TrainingStreams;
   /** Trained in place. */
   parameters: Parameter[];
   /** The block's weights as the parameters have them; on the base engine or on one that records. */
   weights(engine: Engine): BlockWeights;
-  activations?: ActivationScheme;
-  epochs: number;
-  batch: number;
-  schedule: Schedule;
-  /** Steps, at most a tenth of all, in which the learning rates rise to the whole. */
-  warmUp: number;
-  /** 0: gradients are taken as they are. */
-  clipNorm: number;
-  /** 0: as they are, whatever the steps before had. */
-  clipSpikes: number;
   seed: number;
   stage: TrainingStage;
   progress: TrainingProgress;
