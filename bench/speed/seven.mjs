@@ -53,7 +53,7 @@ try {
     const source = ["--calibration", calibration, "--samples", args.samples, "--window", args.window];
     const on = ["--engine", args.engine, ...choice("device"), ...choice("devices")];
     const command = ["quantize", model, "-o", join(scratch, method), "--method", method, ...options, ...source, ...on];
-    const { start, whole, ends } = await run(command);
+    const { whole, behind, ends } = await run(command);
     const block = (ends[first - 1] - ends[0]) / 1000 / (first - 1);
     const passing = cards > 1 ? (ends[first] - ends[0]) / 1000 / first : 0;
     /** Seconds of the card that is longer at work, where there are so many blocks. */
@@ -62,7 +62,7 @@ try {
       return Math.max(ofFirst * block, ofFirst * passing + (blocks - ofFirst) * block);
     };
     const seconds = whole / 1000;
-    const writing = seconds - (Math.max(...ends) - start) / 1000;
+    const writing = behind / 1000;
     const before = seconds - writing - longest(layers);
     const minutes = (before + longest(BLOCKS) + (writing * BLOCKS) / layers) / 60;
     console.log(
@@ -87,7 +87,7 @@ function choice(name) {
   return args[name] ? [`--${name}`, args[name]] : [];
 }
 
-/** Milliseconds of the process, and when the last linear of each block was told. */
+/** Milliseconds of the process and of what came behind its last block, and when the last linear of each block was told. */
 function run(command) {
   return new Promise((resolve, reject) => {
     const start = performance.now();
@@ -106,10 +106,10 @@ function run(command) {
     child.stdout.on("data", read);
     child.stderr.on("data", read);
     child.on("error", reject);
-    child.on("close", (code) =>
-      code === 0
-        ? resolve({ start, whole: performance.now() - start, ends })
-        : reject(new Error(`exit code ${code}: ${told}`)),
-    );
+    child.on("close", (code) => {
+      const end = performance.now();
+      if (code === 0) resolve({ whole: end - start, behind: end - Math.max(...ends), ends });
+      else reject(new Error(`exit code ${code}: ${told}`));
+    });
   });
 }
