@@ -161,6 +161,7 @@ fn chooseStages(width: u32, t: u32) {
   }
   workgroupBarrier();
   var own = searchOwn(u32(STAGES), count, t);
+  // the bound is known where there is no beam, and `own` not held through the later stages
   for (var candidate = 0u; candidate < select(1u, width, BEAM == 1); candidate++) {
     settle(own, count, t);
     if (t < VECTORS) {
