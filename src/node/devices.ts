@@ -8,16 +8,16 @@ import type { Recipe } from "../pipeline/recipe.js";
 import { type JobShare, shareOf } from "../pipeline/share.js";
 import type { CheckpointFormat } from "../quant/bits.js";
 import type { EngineChoice, EngineOptions } from "./engines.js";
+import type { PreparedJob } from "./quantize.js";
 
-// A job on several devices: this process works on the first, and starts one for each of the others. They read the model and
-// the text themselves, and meet in the journal on disk.
+// A job on several devices: this process works on the first, and starts one for each of the others. They read the model
+// themselves, and meet in the journal on disk.
 
 /** What a process needs to do its share; plain data, sent as a message. */
 export interface ShareOrder {
   model: string;
   recipe: Recipe;
-  /** A file or a bundled name. */
-  calibration: string;
+  calibration?: PreparedJob["calibration"];
   format?: CheckpointFormat;
   journal: string;
   engine: EngineChoice;
@@ -25,6 +25,9 @@ export interface ShareOrder {
   index: number;
   count: number;
 }
+
+/** What follows the order once the journal is open. */
+export const BEGIN = "begin";
 
 /** What it answers. */
 export type ShareMessage =
@@ -49,7 +52,10 @@ export async function requireCards(devices: readonly number[], engine: EngineNam
     );
 }
 
-/** The first share, with processes for the others. */
+/**
+ * The first share, with processes for the others. They start at once, and have their model and their device ready when the work
+ * begins; `cancel` ends them where it never does.
+ */
 export function sharedOut(
   order: Omit<ShareOrder, "index" | "count" | "engineOptions">,
   options: readonly EngineOptions[],
@@ -59,19 +65,22 @@ export function sharedOut(
   const stop = new AbortController(); // fires with the signal, and when one of them fails: that stops the rest
   signal?.addEventListener("abort", () => stop.abort(), { once: true });
   if (signal?.aborted) stop.abort();
+  let onLinear = (_done: LinearDone) => {};
+  const orders = options.map((engineOptions, index) => ({ ...order, engineOptions, index, count })).slice(1);
+  const processes = orders.map((one) => startShare(one, stop.signal, (done) => onLinear(done)));
+  const finished = processes.map((process) =>
+    process.finished.catch((error: unknown) => {
+      stop.abort();
+      throw error;
+    }),
+  );
+  const all = Promise.allSettled(finished);
   return {
     ...shareOf(0, count),
-    async others(onLinear) {
-      const orders = options.map((engineOptions, index) => ({ ...order, engineOptions, index, count })).slice(1);
-      const settled = await Promise.allSettled(
-        orders.map((one) =>
-          runShare(one, stop.signal, onLinear).catch((error: unknown) => {
-            stop.abort();
-            throw error;
-          }),
-        ),
-      );
-      const failures = settled.flatMap((one) => (one.status === "rejected" ? [one.reason as unknown] : []));
+    async others(tell) {
+      onLinear = tell;
+      for (const process of processes) process.begin();
+      const failures = (await all).flatMap((one) => (one.status === "rejected" ? [one.reason as unknown] : []));
       const isStop = (error: unknown) => error instanceof BitwrightError && error.kind === "aborted";
       if (failures.length > 0) throw failures.find((error) => !isStop(error)) ?? failures[0];
     },
@@ -79,11 +88,19 @@ export function sharedOut(
   };
 }
 
-/** Resolves when the process has finished its share. */
-function runShare(order: ShareOrder, signal: AbortSignal, onLinear: (done: LinearDone) => void): Promise<void> {
+/** A process that gets ready for its share, and does it from `begin` on. */
+interface ShareProcess {
+  begin(): void;
+  /** Resolves when the share is in the journal. */
+  finished: Promise<void>;
+}
+
+function startShare(order: ShareOrder, signal: AbortSignal, onLinear: (done: LinearDone) => void): ShareProcess {
   const where = `the process on device ${order.engineOptions.device ?? 0}`;
-  return new Promise((resolve, reject) => {
-    const child = fork(fileURLToPath(new URL("./share-process.js", import.meta.url)), { stdio: "inherit" });
+  // "advanced" carries typed arrays
+  const file = fileURLToPath(new URL("./share-process.js", import.meta.url));
+  const child = fork(file, { stdio: "inherit", serialization: "advanced" });
+  const finished = new Promise<void>((resolve, reject) => {
     const stop = () => void child.kill("SIGTERM");
     let outcome: ShareMessage | undefined;
     signal.addEventListener("abort", stop, { once: true });
@@ -108,6 +125,10 @@ function runShare(order: ShareOrder, signal: AbortSignal, onLinear: (done: Linea
           ),
         );
     });
-    child.send(order);
   });
+  const send = (message: ShareOrder | typeof BEGIN) => {
+    if (child.connected) child.send(message, () => {}); // a process that is gone is told of by its exit
+  };
+  send(order);
+  return { begin: () => send(BEGIN), finished };
 }

@@ -1,12 +1,14 @@
-// One share of a job on several devices, started by devices.ts: takes a ShareOrder, answers with ShareMessages.
-import { BitwrightError } from "../errors.js";
+// One share of a job on several devices, started by devices.ts: takes a ShareOrder, gets ready, begins when it is told to, and
+// answers with ShareMessages.
+import { openCheckpointModel } from "../checkpoint/open.js";
+import { BitwrightError, throwIfAborted } from "../errors.js";
 import { quantizeLinears } from "../pipeline/job.js";
 import { shareOf } from "../pipeline/share.js";
-import type { ShareMessage, ShareOrder } from "./devices.js";
+import { BEGIN, type ShareMessage, type ShareOrder } from "./devices.js";
 import { createEngine } from "./engines.js";
+import { openFolder } from "./folder.js";
 import { diskJournal } from "./journal.js";
 import { availableMemory } from "./memory.js";
-import { prepareJob } from "./quantize.js";
 
 const stop = new AbortController();
 // Ctrl-C reaches every process of a terminal: the one that started this one decides
@@ -20,15 +22,25 @@ const tell = (message: ShareMessage) =>
     else resolve();
   });
 
+/** Resolves when the work may begin, or is to be stopped. */
+const begun = new Promise<void>((resolve) => {
+  process.on("message", (message) => {
+    if (message === BEGIN) resolve();
+  });
+  stop.signal.addEventListener("abort", () => resolve(), { once: true });
+});
+
 async function run(order: ShareOrder): Promise<void> {
-  const job = await prepareJob(order.model, order.recipe, order.calibration, order.format);
+  const model = await openCheckpointModel(await openFolder(order.model));
   try {
     const { engine } = await createEngine(order.engine, order.engineOptions);
     try {
-      await quantizeLinears(job.model, order.recipe, {
+      await begun;
+      throwIfAborted(stop.signal);
+      await quantizeLinears(model, order.recipe, {
         engine,
-        calibration: job.calibration?.tokens,
-        calibrationName: job.calibration?.name,
+        calibration: order.calibration?.tokens,
+        calibrationName: order.calibration?.name,
         journal: diskJournal(order.journal),
         resume: true,
         format: order.format,
@@ -43,7 +55,7 @@ async function run(order: ShareOrder): Promise<void> {
       await engine.close();
     }
   } finally {
-    await job.model.close();
+    await model.close();
   }
 }
 

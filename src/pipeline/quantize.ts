@@ -75,6 +75,8 @@ export interface JobRun extends QuantizeJob {
   advance(operations: number): void;
   /** A linear is done: its record is in the journal. */
   finish(linear: PlannedLinear, unit: Omit<Unit, "name">, resumed: boolean): void;
+  /** What is told of such a linear, of this run's share or another's. */
+  tell(done: LinearDone): void;
 }
 
 /** Quantizes every planned linear, one block at a time; finished linears are in the journal. */
@@ -143,7 +145,9 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
       emit({ type: "progress", fraction, elapsedSeconds, remainingSeconds });
     },
     finish(linear, unit, resumed) {
-      const event = doneOf(linear, unit, resumed);
+      run.tell(doneOf(linear, unit, resumed));
+    },
+    tell(event) {
       done.set(event.name, event);
       emit(event);
     },
@@ -152,7 +156,7 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
   if (job.share?.others) {
     for (const linear of planned) {
       const unit = done.has(linear.spec.name) ? undefined : await readUnit(journal, linear.spec.name);
-      if (unit) done.set(unit.name, doneOf(linear, unit, false)); // its event came when it was finished
+      if (unit) done.set(unit.name, doneOf(linear, unit, finished.has(unit.name))); // the others tell of what is new
     }
   }
 

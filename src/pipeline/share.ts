@@ -14,11 +14,11 @@ export interface JobShare {
   /** Blocks, of so many, whose linears this run quantizes. */
   isMine(block: number, blocks: number): boolean;
   /**
-   * Starts the other runs, once the journal is open, and resolves when their linears are in it; `onLinear` gets each as it is
+   * Sets the other runs off, once the journal is open, and resolves when their linears are in it; `onLinear` gets each as it is
    * done. Absent in the other runs.
    */
   others?(onLinear: (done: LinearDone) => void): Promise<void>;
-  /** Stops them: this run has failed. `others` then rejects. */
+  /** Stops them, set off or not: this run has failed. `others` then rejects. */
   cancel?(): void;
 }
 
@@ -56,7 +56,7 @@ export async function besideOthers<T>(run: JobRun, own: () => Promise<T>): Promi
   requireIndependent(run.planned, run.recipe);
   const operations = new Map(run.planned.map((linear) => [linear.spec.name, linear.operations]));
   const others = share.others?.((done) => {
-    run.emit(done);
+    run.tell(done);
     run.advance(operations.get(done.name) ?? 0);
   });
   const [mine, theirs] = await Promise.allSettled([

@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import type { sharedOut } from "../../src/node/devices.js";
 import type { createEngine } from "../../src/node/engines.js";
 import type { journalFolder, prepareJob, runJob } from "../../src/node/quantize.js";
-import type { RecipeInput } from "../../src/pipeline/recipe.js";
+import { type RecipeInput, resolveRecipe } from "../../src/pipeline/recipe.js";
 import { bitwright, hashesOf, MODEL, scratchFolder } from "./cli.js";
 
 // The built package: the other processes are files of it.
@@ -28,15 +28,14 @@ const recipe: RecipeInput = {
 
 /** Runs the job in `count` processes of the wasm engine; a card is an engine's option like the number of threads. */
 async function quantize(output: string, count: number, input = recipe, signal?: AbortSignal, resume = false) {
-  const calibration = "c4";
-  const job = await jobs.prepareJob(MODEL, input, calibration);
+  const job = await jobs.prepareJob(MODEL, input, "c4");
   const { engine } = await engines.createEngine("wasm", { threads: 1 });
   const events: string[] = [];
   try {
     const order = {
       model: MODEL,
       recipe: job.recipe,
-      calibration,
+      calibration: job.calibration,
       journal: jobs.journalFolder(output),
       engine: engine.name,
     };
@@ -76,6 +75,19 @@ describe("a job in several processes", () => {
       message: expect.stringMatching(/several devices/),
     });
     expect(existsSync(output)).toBe(false);
+  });
+
+  it("ends the other processes where the work never begins", async () => {
+    const order = {
+      model: MODEL,
+      recipe: resolveRecipe(recipe),
+      journal: join(scratch, "none"),
+      engine: "wasm",
+    } as const;
+    const share = devices.sharedOut(order, [{ threads: 1 }, { threads: 1 }], undefined);
+    share.cancel?.();
+    await expect(share.others?.(() => {})).rejects.toMatchObject({ kind: "aborted" });
+    expect(existsSync(order.journal)).toBe(false);
   });
 
   it("stops with the signal, and goes on in another number of processes to the same bytes", async () => {

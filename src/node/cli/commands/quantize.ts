@@ -4,7 +4,7 @@ import { usageError } from "../../../errors.js";
 import { blockParameters } from "../../../model/tensors.js";
 import type { PlannedLinear } from "../../../pipeline/plan.js";
 import { DEFAULT_RECIPE, recipeJsonSchema } from "../../../pipeline/recipe.js";
-import { requireIndependent } from "../../../pipeline/share.js";
+import { type JobShare, requireIndependent } from "../../../pipeline/share.js";
 import { formatBits, formatBytes, formatCount, formatSeconds, formatSmall } from "../../../report/format.js";
 import { tableOf } from "../../../report/table.js";
 import { requireCards, sharedOut } from "../../devices.js";
@@ -68,18 +68,30 @@ const quantizeModel: Handler<QuantizeOptions> = async ([path], options, context)
   const input = await readRecipe(options, context.terminal);
   const job = await prepareJob(path, input, options.calibration, options.format);
   const { devices = [] } = options;
+  let share: JobShare | undefined;
   try {
     if (devices.length > 1) requireIndependent(job.planned, job.recipe);
+    if (devices.length > 1 && !options.dryRun) share = shareOf(path, job, options, devices, context.signal);
     await withEngine({ ...options, device: devices[0] ?? options.device }, context, async (engine) => {
       if (devices.length > 1) await requireCards(devices, engine.name);
-      await (options.dryRun ? dryRun(path, job, options, engine, context) : run(path, job, options, engine, context));
+      await (options.dryRun
+        ? dryRun(path, job, options, engine, context)
+        : run(path, job, options, engine, share, context));
     });
   } finally {
+    share?.cancel?.();
     await job.model.close();
   }
 };
 
-async function run(path: string, job: PreparedJob, options: QuantizeOptions, engine: Engine, context: CommandContext) {
+async function run(
+  path: string,
+  job: PreparedJob,
+  options: QuantizeOptions,
+  engine: Engine,
+  share: JobShare | undefined,
+  context: CommandContext,
+) {
   const { terminal, signal } = context;
   const output = options.output as string;
   noteCalibration(job, terminal);
@@ -91,7 +103,7 @@ async function run(path: string, job: PreparedJob, options: QuantizeOptions, eng
     format: options.format,
     maxShardBytes: options.maxShardSize,
     activationMemory: options.activationMemory,
-    share: shareOf(path, job, options, engine, signal),
+    share,
     onEvent: view.onEvent,
     signal,
   }).finally(() => view.stop());
@@ -118,18 +130,22 @@ async function run(path: string, job: PreparedJob, options: QuantizeOptions, eng
   terminal.note(`what it cost: bitwright eval ${output} --against ${path}`);
 }
 
-/** With several --devices: the other processes. */
-function shareOf(path: string, job: PreparedJob, options: QuantizeOptions, engine: Engine, signal: AbortSignal) {
-  const { devices = [], output = "", calibration, format, precision } = options;
-  if (devices.length < 2) return undefined;
+/** With several --devices: the other processes, which get ready beside this one. Only the cuda engine has cards to choose from. */
+function shareOf(
+  path: string,
+  job: PreparedJob,
+  { output = "", format, precision }: QuantizeOptions,
+  devices: readonly number[],
+  signal: AbortSignal,
+): JobShare {
   const order = {
     model: path,
     recipe: job.recipe,
-    calibration,
+    calibration: job.calibration,
     format,
     journal: journalFolder(output),
-    engine: engine.name,
-  };
+    engine: "cuda",
+  } as const;
   return sharedOut(
     order,
     devices.map((device) => ({ device, precision })),
