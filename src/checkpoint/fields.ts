@@ -137,13 +137,18 @@ export class FloatReader {
   }
 }
 
-const rounded = (values: Float32Array, storage: RecordStorage): Float32Array =>
-  storage === "f16" ? f16ToF32(f32ToF16(values)) : bf16ToF32(f32ToBF16(values));
+const stored = (values: Float32Array, storage: RecordStorage): Uint16Array =>
+  storage === "f16" ? f32ToF16(values) : f32ToBF16(values);
 
-export const isExact = (values: Float32Array, storage: RecordStorage): boolean => {
-  const back = rounded(values, storage);
-  return values.every((value, i) => value === back[i]);
-};
+/** Whether numbers are what these bits of theirs say. */
+function isSame(values: Float32Array, bits: Uint16Array, storage: RecordStorage): boolean {
+  const back = storage === "f16" ? f16ToF32(bits) : bf16ToF32(bits);
+  for (let i = 0; i < values.length; i++) if (values[i] !== back[i]) return false;
+  return true;
+}
+
+export const isExact = (values: Float32Array, storage: RecordStorage): boolean =>
+  isSame(values, stored(values, storage), storage);
 
 /** A tensor of packed words; its shape is known before they are packed. */
 export const wordTensor = (name: string, shape: readonly number[], pack: () => Uint32Array): LayerTensor => ({
@@ -164,15 +169,18 @@ export function biasTensor(values: Float32Array, storage: RecordStorage): LayerT
   return { name: "bias", dtype: "f32", shape: [values.length], bytes: () => bytesOf(values) };
 }
 
-/** A tensor of real numbers. Values that the storage type cannot hold are an error of the caller. */
+/** A tensor of real numbers. Values that the storage type cannot hold are an error of the caller, thrown with the bytes. */
 export function floatTensor(
   name: string,
   values: Float32Array,
   shape: readonly number[],
   storage: RecordStorage,
 ): LayerTensor {
-  if (!isExact(values, storage))
-    throw formatError(`${name}: a value is not exact in ${storage}, as a record's must be`);
-  const bytes = () => bytesOf(storage === "f16" ? f32ToF16(values) : f32ToBF16(values));
+  const bytes = () => {
+    const bits = stored(values, storage);
+    if (!isSame(values, bits, storage))
+      throw formatError(`${name}: a value is not exact in ${storage}, as a record's must be`);
+    return bytesOf(bits);
+  };
   return { name, dtype: storage, shape, bytes };
 }

@@ -33,17 +33,36 @@ export class BitWriter {
   /** A value of each stream, then the next of each, ..: `count` of each, from `begin` on. */
   writeInTurn(streams: readonly BitStream[], begin: number, count: number): void {
     const [first, second] = streams;
-    if (streams.length === 2 && first.width + second.width <= 32) {
-      const width = first.width + second.width;
-      const mask = maskOf(first.width);
-      for (let i = begin; i < begin + count; i++) {
-        this.write((first.values[i] & mask) | (second.values[i] << first.width), width);
-      }
+    if (streams.length === 2 && first.width + second.width < 32) {
+      this.writePairs(first, second, begin, count);
       return;
     }
     for (let i = begin; i < begin + count; i++) {
       for (const { values, width } of streams) this.write(values[i], width);
     }
+  }
+
+  /** Two streams in turn, as most codebooks have them: the word under way in a variable, which is several times faster. */
+  private writePairs(first: BitStream, second: BitStream, begin: number, count: number): void {
+    const { words } = this;
+    const lowWidth = first.width;
+    const width = lowWidth + second.width;
+    const [lowMask, mask] = [maskOf(lowWidth), maskOf(width)];
+    const [low, high] = [first.values, second.values];
+    let { word, shift } = this;
+    let open = words[word];
+    for (let i = begin; i < begin + count; i++) {
+      const bits = ((low[i] & lowMask) | (high[i] << lowWidth)) & mask;
+      open |= bits << shift;
+      shift += width;
+      if (shift < 32) continue;
+      words[word++] = open;
+      shift -= 32;
+      open = shift > 0 ? bits >>> (width - shift) : 0;
+    }
+    if (shift > 0) words[word] = open;
+    this.word = word;
+    this.shift = shift;
   }
 
   /** Moves to the start of the next word, unless at one. */

@@ -6,6 +6,7 @@ import { joinBytes } from "../files/memory.js";
  * is there whole or not at all.
  */
 export interface Journal {
+  /** Bytes of the caller's own. */
   read(name: string): Promise<Uint8Array | undefined>;
   /** `bytes` whole, or in parts to be written one after the other. */
   write(name: string, bytes: Uint8Array | readonly Uint8Array[]): Promise<void>;
@@ -17,7 +18,7 @@ export interface Journal {
 export function memoryJournal(): Journal {
   const entries = new Map<string, Uint8Array>();
   return {
-    read: async (name) => entries.get(name),
+    read: async (name) => entries.get(name)?.slice(),
     write: async (name, bytes) => void entries.set(name, joinBytes(bytes instanceof Uint8Array ? [bytes] : bytes)),
     clear: async () => entries.clear(),
   };

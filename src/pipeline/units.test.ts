@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { joinBytes } from "../files/memory.js";
+import type { CodebookRecord } from "../quant/record.js";
 import { arrayParts, decodeUnit, encodeUnit, type Unit } from "./units.js";
 
 const unit: Unit = {
@@ -39,6 +40,18 @@ describe("journal units", () => {
     const parts = arrayParts({ values });
     expect(parts.some(({ buffer }) => buffer === values.buffer)).toBe(true);
     expect(joinBytes(parts).length % 8).toBe(0);
+  });
+
+  it("come back from any place in a buffer, as views where they can be", () => {
+    const bytes = encodeUnit(unit);
+    for (const place of [0, 3, 8]) {
+      const buffer = new Uint8Array(place + bytes.length);
+      buffer.set(bytes, place);
+      const back = decodeUnit(buffer.subarray(place), unit.name);
+      expect(back).toEqual(unit);
+      const order = (back?.record as CodebookRecord | undefined)?.columnOrder;
+      expect(order?.buffer === buffer.buffer).toBe(place % 8 === 0);
+    }
   });
 
   it("are refused under another name, cut short or changed in the header", () => {

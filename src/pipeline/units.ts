@@ -46,8 +46,9 @@ export function arrayParts(value: object): Uint8Array[] {
   return [head, ...arrays];
 }
 
-/** What `encodeArrays` was given; undefined when the bytes are not whole. */
-export function decodeArrays(bytes: Uint8Array): unknown {
+/** What `encodeArrays` was given; undefined when the bytes are not whole. The arrays are views of the bytes where these are aligned. */
+export function decodeArrays(given: Uint8Array): unknown {
+  const bytes = given.byteOffset % 8 === 0 ? given : given.slice();
   const prefix = MAGIC.length + 4;
   if (bytes.length < prefix || new TextDecoder().decode(bytes.subarray(0, MAGIC.length)) !== MAGIC) return undefined;
   const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(MAGIC.length, true);
@@ -60,7 +61,7 @@ export function decodeArrays(bytes: Uint8Array): unknown {
       const bytesPerElement = TYPES[type].BYTES_PER_ELEMENT;
       if (offset < 0 || count < 0 || start + offset + count * bytesPerElement > bytes.length)
         throw new RangeError("array outside");
-      return new TYPES[type](bytes.slice(start + offset, start + offset + count * bytesPerElement).buffer);
+      return new TYPES[type](bytes.buffer as ArrayBuffer, bytes.byteOffset + start + offset, count);
     });
   } catch {
     return undefined;
