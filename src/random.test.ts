@@ -28,6 +28,17 @@ describe("createRandom", () => {
     expect(new Set(firsts).size).toBe(firsts.length);
   });
 
+  it("fills an array with the numbers that come one by one, and goes on behind them", () => {
+    const [filled, single] = [createRandom(4, "x"), createRandom(4, "x")];
+    for (const count of [0, 1, 70]) {
+      const numbers = new Float64Array(80);
+      filled.fill(numbers, count);
+      const expected = Array.from(numbers, (_, i) => (i < count ? single.next() : 0));
+      expect(Array.from(numbers)).toEqual(expected);
+    }
+    expect(filled.next()).toBe(single.next());
+  });
+
   it("is uniform: chi-squared over 64 cells within its 99.9 % range", () => {
     for (const seed of [0, 1, 12345]) {
       const cells = new Array<number>(64).fill(0);

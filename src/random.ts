@@ -2,6 +2,8 @@
 export interface Random {
   /** Uniform in [0, 1), 53 bits. */
   next(): number;
+  /** The next `count` of these, into the beginning of `target`: a few times faster than one by one. */
+  fill(target: Float64Array, count: number): void;
   /** Uniform integer in [0, bound). */
   integer(bound: number): number;
   /** Standard normal (Box-Muller). */
@@ -46,8 +48,35 @@ export function createRandom(seed: number, ...parts: (number | string)[]): Rando
     return result;
   };
   const next = () => ((bits() >>> 5) * 67108864 + (bits() >>> 6)) / 9007199254740992;
+  const fill = (target: Float64Array, count: number) => {
+    // the same steps on variables that no closure holds, which stay in registers
+    let [w, x, y, z] = [a, b, c, d];
+    for (let i = 0; i < count; i++) {
+      let product = Math.imul(x, 5);
+      const high = Math.imul((product << 7) | (product >>> 25), 9);
+      let t = x << 9;
+      y ^= w;
+      z ^= x;
+      x ^= y;
+      w ^= z;
+      y ^= t;
+      z = (z << 11) | (z >>> 21);
+      product = Math.imul(x, 5);
+      const low = Math.imul((product << 7) | (product >>> 25), 9);
+      t = x << 9;
+      y ^= w;
+      z ^= x;
+      x ^= y;
+      w ^= z;
+      y ^= t;
+      z = (z << 11) | (z >>> 21);
+      target[i] = ((high >>> 5) * 67108864 + (low >>> 6)) / 9007199254740992;
+    }
+    [a, b, c, d] = [w, x, y, z];
+  };
   return {
     next,
+    fill,
     integer: (bound) => Math.floor(next() * bound),
     normal: () => Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next()),
   };

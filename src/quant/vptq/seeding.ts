@@ -31,59 +31,82 @@ export async function seedCentroids(
     const [count, length] = vectors.shape;
     const [weights, values] = await Promise.all([engine.read(subset.weights), engine.read(vectors)]);
     const seeds = new Float32Array(codewords * length);
-    const distance = new Float64Array(count).fill(Number.POSITIVE_INFINITY);
-    const odds = Float64Array.from(weights);
-    const cumulative = new Float64Array(count);
+    const distance = new Float32Array(count).fill(1); // before there are seeds, the weights alone decide
+    const sums = new Float64Array(count);
+    let total = sumOdds(weights, distance, sums);
     let made = 0;
     while (made < codewords) {
       await breathe(signal);
       const batch = Math.min(codewords - made, Math.max(1, Math.floor(made * GROWTH)));
-      const drawn = draw(odds, cumulative, batch, random);
+      const drawn = draw({ weights, distance, sums, total }, batch, random);
       // nothing is left to serve: fewer distinct vectors than codewords
       if (drawn.length === 0) break;
       for (const [i, vector] of drawn.entries())
         seeds.set(values.subarray(vector * length, (vector + 1) * length), (made + i) * length);
       const first = made;
+      if (first === 0) distance.fill(Number.POSITIVE_INFINITY);
       made += drawn.length;
+      if (made === codewords) break;
       const latest = await engine.scope(() => {
         const book = engine.upload(seeds.slice(first * length, made * length), [made - first, length], "f32");
         return engine.read(engine.nearestCodeword(vectors, book).distances);
       });
-      approach(distance, latest, weights, odds);
+      total = approach(distance, latest, weights, sums);
     }
     return engine.upload(seeds, [codewords, length], "f32");
   });
 }
 
-/** Distances to the nearest seed with the latest among them, and the odds that follow: weight times distance. */
-function approach(distance: Float64Array, latest: Float32Array, weights: Float32Array, odds: Float64Array): void {
-  for (let i = 0; i < distance.length; i++) {
-    if (latest[i] < distance[i]) distance[i] = latest[i];
-    odds[i] = weights[i] * distance[i];
-  }
+/** The odds of each vector, weight times distance (exact in f64), are not kept: their cumulative sums are. */
+interface Odds {
+  weights: Float32Array;
+  /** To the nearest seed, squared. */
+  distance: Float32Array;
+  sums: Float64Array;
+  total: number;
 }
 
-/**
- * Up to `count` different indices, each drawn in proportion to the odds of those not drawn yet, in the order drawn. The odds of
- * what is drawn become 0; `cumulative` is scratch of their size.
- */
-function draw(odds: Float64Array, cumulative: Float64Array, count: number, random: Random): number[] {
-  const drawn: number[] = [];
-  while (drawn.length < count) {
-    let total = 0;
-    for (let i = 0; i < odds.length; i++) {
-      total += odds[i];
-      cumulative[i] = total;
+/** Distances to the nearest seed with the latest among them, and the sums of the odds that follow. Returns the total. */
+function approach(distance: Float32Array, latest: Float32Array, weights: Float32Array, sums: Float64Array): number {
+  let total = 0;
+  for (let i = 0; i < distance.length; i++) {
+    let nearest = distance[i];
+    if (latest[i] < nearest) {
+      nearest = latest[i];
+      distance[i] = nearest;
     }
-    if (!(total > 0)) break;
+    total += weights[i] * nearest;
+    sums[i] = total;
+  }
+  return total;
+}
+
+function sumOdds(weights: Float32Array, distance: Float32Array, sums: Float64Array): number {
+  let total = 0;
+  for (let i = 0; i < distance.length; i++) {
+    total += weights[i] * distance[i];
+    sums[i] = total;
+  }
+  return total;
+}
+
+/** Up to `count` different indices, each drawn in proportion to the odds of those not drawn yet, in the order drawn. */
+function draw({ weights, distance, sums, total: all }: Odds, count: number, random: Random): number[] {
+  const drawn: number[] = [];
+  const kept: number[] = []; // distances of the drawn, which are 0 meanwhile
+  for (let total = all; total > 0; total = sumOdds(weights, distance, sums)) {
     // draws that hit a taken index are dropped; the sums are renewed when the batch is not full yet
     const attempts = count - drawn.length;
     for (let attempt = 0; attempt < attempts; attempt++) {
-      const index = lowerBound(cumulative, random.next() * total);
-      if (odds[index] > 0) drawn.push(index);
-      odds[index] = 0;
+      const index = lowerBound(sums, random.next() * total);
+      if (!(weights[index] * distance[index] > 0)) continue;
+      drawn.push(index);
+      kept.push(distance[index]);
+      distance[index] = 0;
     }
+    if (drawn.length === count) break;
   }
+  for (const [i, index] of drawn.entries()) distance[index] = kept[i];
   return drawn;
 }
 
