@@ -49,25 +49,26 @@ export function writeSyntheticModel(
   }
   let text = JSON.stringify(header);
   text += " ".repeat((8 - (text.length % 8)) % 8);
-  const file = Buffer.alloc(8 + text.length + end);
-  file.writeBigUInt64LE(BigInt(text.length));
-  file.set(Buffer.from(text), 8); // Buffer.write leaves one of 2 GiB as it is
-  const values = new Uint16Array(file.buffer, file.byteOffset + 8 + text.length, end / 2);
+  const start = Buffer.alloc(8);
+  start.writeBigUInt64LE(BigInt(text.length));
+  const norms = Object.keys(header).filter((name) => name.endsWith("norm.weight"));
+  const ones = norms.map((name) => header[name].data_offsets.map((offset) => offset / 2));
+  const target = openSync(join(folder, "model.safetensors"), "w");
+  writeSync(target, start);
+  writeSync(target, text);
   // bf16 bits of roughly normal numbers of deviation 0.02, none twice in a block: equal vectors would be another problem; norms are 1
   const drawn = new Float32Array(2 ** 20);
   const bits = new Uint32Array(drawn.buffer);
+  const values = new Uint16Array(drawn.length);
   let state = 12345;
-  for (let at = 0; at < values.length; at += drawn.length) {
-    const count = Math.min(drawn.length, values.length - at);
+  for (let at = 0; at < end / 2; at += drawn.length) {
+    const count = Math.min(drawn.length, end / 2 - at);
     state = fillNormal(drawn, count, state);
-    for (let i = 0; i < count; i++) values[at + i] = bits[i] >>> 16;
+    for (let i = 0; i < count; i++) values[i] = bits[i] >>> 16;
+    for (const [from, to] of ones)
+      if (from < at + count && to > at) values.fill(0x3f80, Math.max(0, from - at), to - at);
+    writeSync(target, values, 0, 2 * count);
   }
-  for (const [name, { data_offsets }] of Object.entries(header)) {
-    if (name.endsWith("norm.weight")) values.fill(0x3f80, data_offsets[0] / 2, data_offsets[1] / 2);
-  }
-  const target = openSync(join(folder, "model.safetensors"), "w");
-  // a single write takes less than 2 GiB
-  for (let at = 0; at < file.length; ) at += writeSync(target, file, at, Math.min(2 ** 30, file.length - at));
   closeSync(target);
 }
 

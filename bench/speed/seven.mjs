@@ -54,12 +54,14 @@ try {
     const on = ["--engine", args.engine, ...choice("device"), ...choice("devices")];
     const command = ["quantize", model, "-o", join(scratch, method), "--method", method, ...options, ...source, ...on];
     const { whole, behind, ends } = await run(command);
-    const block = (ends[first - 1] - ends[0]) / 1000 / (first - 1);
+    const between = (from, to) => (ends[to] - ends[from]) / 1000 / (to - from);
+    const block = between(0, first - 1);
+    const other = cards > 1 ? between(first, layers - 1) : block;
     const passing = cards > 1 ? (ends[first] - ends[0]) / 1000 / first : 0;
     /** Seconds of the card that is longer at work, where there are so many blocks. */
     const longest = (blocks) => {
       const ofFirst = firstCards(blocks);
-      return Math.max(ofFirst * block, ofFirst * passing + (blocks - ofFirst) * block);
+      return Math.max(ofFirst * block, ofFirst * passing + (blocks - ofFirst) * other);
     };
     const seconds = whole / 1000;
     const writing = behind / 1000;
@@ -67,7 +69,7 @@ try {
     const minutes = (before + longest(BLOCKS) + (writing * BLOCKS) / layers) / 60;
     console.log(
       `${method} ${options.join(" ")}: ${before.toFixed(1)} s before the blocks, a block ${block.toFixed(1)} s, ` +
-        `${cards > 1 ? `passing through one ${passing.toFixed(1)} s, ` : ""}writing ${layers} blocks ${writing.toFixed(1)} s, ` +
+        `${cards > 1 ? `on the second card ${other.toFixed(1)} s, passing through one ${passing.toFixed(1)} s, ` : ""}writing ${layers} blocks ${writing.toFixed(1)} s, ` +
         `the process ${seconds.toFixed(1)} s; with ${BLOCKS} blocks: ${minutes.toFixed(1)} min`,
     );
     rmSync(join(scratch, method), { recursive: true, force: true });
