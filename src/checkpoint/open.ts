@@ -149,5 +149,6 @@ function quantizedWeights(plain: WeightSource, layerOf: (name: string) => OpenLa
       checkFinite(name, values, shape);
       return values;
     },
+    readHalf: async (name, shape) => (find(name) ? undefined : plain.readHalf?.(name, shape)),
   };
 }

@@ -3,7 +3,7 @@ import type { F32 } from "../tensor/index.js";
 import type { ModelConfig } from "./config.js";
 import { blockSpec, findFamily } from "./families/index.js";
 import { type LinearSlot, NORM_SLOTS, type NormSlot, type VectorSlot } from "./family.js";
-import type { WeightSource } from "./weights.js";
+import { loadWeight, type WeightSource } from "./weights.js";
 
 // One decoder block: which tensors it has, and its weights in an engine. What it computes is in stages.ts.
 
@@ -113,8 +113,7 @@ export function loadBlock(
   index: number,
 ): Promise<BlockWeights> {
   return engine.scope(async () => {
-    const upload = async (name: string, shape: number[]): Promise<F32> =>
-      engine.upload(await source.read(name, shape), shape, "f32");
+    const upload = (name: string, shape: number[]): Promise<F32> => loadWeight(engine, source, name, shape);
     const weights: BlockWeights = { linears: {}, vectors: {} };
     for (const { slot, name, rows, columns, bias } of blockLinears(config, index)) {
       const linear: LinearWeights = { weight: await upload(`${name}.weight`, [rows, columns]) };

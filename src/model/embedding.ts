@@ -3,7 +3,7 @@ import { usageError } from "../errors.js";
 import type { F32 } from "../tensor/index.js";
 import type { ModelConfig } from "./config.js";
 import { findFamily } from "./families/index.js";
-import type { WeightSource } from "./weights.js";
+import { loadWeight, type WeightSource } from "./weights.js";
 
 // What stands before and after the blocks: the embedding, the final norm and the head.
 
@@ -74,7 +74,7 @@ export const readEmbedding = (config: ModelConfig, source: WeightSource): Promis
 
 /** The embedding table, [V, E], in the current scope. */
 export async function loadEmbedding(engine: Engine, config: ModelConfig, source: WeightSource): Promise<F32> {
-  return engine.upload(await readEmbedding(config, source), [config.vocabulary, config.embeddingWidth], "f32");
+  return loadWeight(engine, source, embeddingName(config, source), [config.vocabulary, config.embeddingWidth]);
 }
 
 /** The matrix of the head, [V, E], in the current scope; for a tied model its own copy of the embedding. */
@@ -89,7 +89,7 @@ async function load(
   part: OuterPart,
 ): Promise<F32 | undefined> {
   const spec = outerTensors(config)[part];
-  return spec && engine.upload(await source.read(spec.name, spec.shape), spec.shape, "f32");
+  return spec && loadWeight(engine, source, spec.name, spec.shape);
 }
 
 /** What else the stream begins with; the table aside, which may live on the host. */

@@ -53,6 +53,30 @@ describe("readAhead", () => {
     });
   });
 
+  it("hands on what is stored in 16 bits as it is, and the rest as it is read", async () => {
+    const { source, reads } = counted();
+    const halves: string[] = [];
+    const half = { dtype: "bf16", values: new Uint16Array(40 * 40) } as const;
+    const ahead = readAhead(config, {
+      ...source,
+      async readHalf(name) {
+        halves.push(name);
+        return name.includes("q_proj") ? half : undefined;
+      },
+    });
+    const [query, key] = ["q_proj", "k_proj"].map((name) => `model.layers.1.self_attn.${name}.weight`);
+    ahead.prefetch(1);
+    await settled();
+    const before = reads.length;
+    expect(reads).not.toContain(query);
+    expect(await ahead.readHalf?.(query, [40, 40])).toBe(half);
+    expect(await ahead.readHalf?.(key, [40, 40])).toBeUndefined();
+    expect(await ahead.read(key, [40, 40])).toEqual(await source.read(key, [40, 40]));
+    expect(reads.length).toBe(before + 1); // that was this line's own
+    expect(await ahead.readHalf?.(query, [40, 40])).toBe(half); // once more, from the source
+    expect(halves.filter((name) => name === query)).toHaveLength(2);
+  });
+
   it("throws what went wrong when that tensor is read, and not before", async () => {
     const engine = createReferenceEngine();
     const name = "model.layers.1.mlp.up_proj.weight";

@@ -1,6 +1,6 @@
 import { blockLinears, blockVectors } from "./block.js";
 import type { ModelConfig } from "./config.js";
-import type { WeightSource } from "./weights.js";
+import type { HalfValues, WeightSource } from "./weights.js";
 
 /** A source that reads a block's tensors before they are asked for. */
 export interface ReadAhead extends WeightSource {
@@ -13,22 +13,32 @@ export interface ReadAhead extends WeightSource {
  * block. What goes wrong is thrown by the `read` that wanted it.
  */
 export function readAhead(config: ModelConfig, source: WeightSource): ReadAhead {
-  let waiting = new Map<string, Promise<Float32Array>>();
+  type Values = { half?: HalfValues; values?: Float32Array };
+  const readEither = async (name: string, shape: readonly number[]): Promise<Values> => {
+    const half = await source.readHalf?.(name, shape);
+    return half ? { half } : { values: await source.read(name, shape) };
+  };
+  let waiting = new Map<string, Promise<Values>>();
   return {
-    ...source,
     has: (name) => source.has(name),
     shape: (name) => source.shape(name),
-    read(name, shape) {
+    async read(name, shape) {
       const early = waiting.get(name);
       waiting.delete(name);
-      return early ?? source.read(name, shape);
+      return (await early)?.values ?? source.read(name, shape);
+    },
+    async readHalf(name, shape) {
+      const early = waiting.get(name);
+      const { half } = (await early) ?? { half: await source.readHalf?.(name, shape) };
+      if (half) waiting.delete(name); // else `read` comes for it
+      return half;
     },
     prefetch(block) {
       waiting = new Map();
       if (block >= config.layers) return;
       let last: Promise<unknown> = Promise.resolve();
       const next = (name: string, shape: readonly number[]) => {
-        const own = last.then(() => source.read(name, shape));
+        const own = last.then(() => readEither(name, shape));
         last = own.catch(() => {}); // told when it is read
         waiting.set(name, own);
         own.catch(() => {});

@@ -1,5 +1,8 @@
+import type { Engine } from "../engine/engine.js";
 import { formatError, numericError } from "../errors.js";
+import { viewBytes } from "../files/dtypes.js";
 import type { TensorReader } from "../files/tensors.js";
+import type { F32 } from "../tensor/index.js";
 import type { ModelConfig } from "./config.js";
 import { FAMILIES, findFamily } from "./families/index.js";
 
@@ -16,6 +19,33 @@ export interface WeightSource {
    * NaN or infinity.
    */
   read(name: string, shape: readonly number[]): Promise<Float32Array>;
+  /** The same values as they are stored, where that is in 16 bits, else undefined; NaN and infinity come through. */
+  readHalf?(name: string, shape: readonly number[]): Promise<HalfValues | undefined>;
+}
+
+/** 16-bit floats, row-major. */
+export interface HalfValues {
+  dtype: "f16" | "bf16";
+  values: Uint16Array;
+}
+
+/**
+ * A tensor of the model, in the current scope. An engine with memory of its own gets 16-bit values as they are, to widen and check
+ * them there: on the host that takes longer than to pass text through a block. Throws what `read` throws.
+ */
+export async function loadWeight(
+  engine: Engine,
+  source: WeightSource,
+  name: string,
+  shape: readonly number[],
+): Promise<F32> {
+  const half = engine.roomBytes() > 0 ? await source.readHalf?.(name, shape) : undefined;
+  if (!half) return engine.upload(await source.read(name, shape), shape, "f32");
+  return engine.scope(async () => {
+    const tensor = engine.cast(engine.upload(half.values, shape, half.dtype), "f32");
+    if (!(await engine.allFinite(tensor))) checkFinite(name, await engine.read(tensor), shape);
+    return tensor;
+  });
 }
 
 /** Prefixes of canonical names that a checkpoint may leave out, see `TensorNames.prefix`. */
@@ -46,6 +76,12 @@ export function canonicalName(config: ModelConfig, key: string): string {
 /** Weights of a checkpoint that holds them as plain f32, f16 or bf16 tensors. */
 export function plainWeights(tensors: TensorReader): WeightSource {
   const find = (name: string) => findKey(name, (key) => tensors.info(key) !== undefined);
+  const keyOf = (name: string, shape: readonly number[]) => {
+    const key = find(name);
+    if (key === undefined) throw missingTensor(name, tensors.name);
+    checkShape(name, tensors.info(key)?.shape ?? [], shape);
+    return key;
+  };
   return {
     has: (name) => find(name) !== undefined,
     shape: (name) => {
@@ -53,12 +89,15 @@ export function plainWeights(tensors: TensorReader): WeightSource {
       return key === undefined ? undefined : tensors.info(key)?.shape;
     },
     async read(name, shape) {
-      const key = find(name);
-      if (key === undefined) throw missingTensor(name, tensors.name);
-      checkShape(name, tensors.info(key)?.shape ?? [], shape);
-      const values = await tensors.readF32(key);
+      const values = await tensors.readF32(keyOf(name, shape));
       checkFinite(name, values, shape);
       return values;
+    },
+    async readHalf(name, shape) {
+      const key = keyOf(name, shape);
+      const dtype = tensors.info(key)?.dtype;
+      if (dtype !== "f16" && dtype !== "bf16") return undefined;
+      return { dtype, values: viewBytes(dtype, await tensors.readRaw(key)) };
     },
   };
 }
