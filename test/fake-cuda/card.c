@@ -1,5 +1,5 @@
-// The CUDA driver of a small card that keeps its memory in the host's: copies and fills work, events and streams do nothing, kernels
-// are noted and not run. What is given to it is checked: an address outside an allocation or a handle that is not there is an error,
+// The CUDA driver of a small card that keeps its memory in the host's: copies and fills are work of their streams, done in every order
+// that a real card may take (one stream as late as it may, the others as early), kernels are noted and not run. What is given to it is checked: an address outside an allocation or a handle that is not there is an error,
 // as of a real driver. Everything handed out is counted, and any function can be made to fail.
 #define _DEFAULT_SOURCE
 #include "card.h"
@@ -115,6 +115,7 @@ int cuMemFree_v2(uint64_t pointer) {
   ENTER;
   int i = find(DEVICE_MEMORY, pointer);
   if (i < 0) return INVALID_VALUE;
+  forceAll(); // a real driver waits, too
   card.used -= alive[i].bytes;
   munmap(alive[i].address, alive[i].bytes);
   alive[i].address = NULL;
@@ -131,6 +132,7 @@ int cuMemFreeHost(void *address) {
   ENTER;
   int i = find(HOST_MEMORY, (uint64_t)(uintptr_t)address);
   if (i < 0) return INVALID_VALUE;
+  forceAll();
   free(alive[i].address);
   alive[i].address = NULL;
   return 0;
@@ -152,17 +154,26 @@ int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, uint64_t stre
 int cuMemsetD8Async(uint64_t to, unsigned char value, size_t count, uint64_t stream) {
   ENTER;
   if (!within(DEVICE_MEMORY, to, count)) return INVALID_VALUE;
-  if (find(STREAMS, stream) < 0) return INVALID_HANDLE;
-  memset((void *)(uintptr_t)to, value, count);
-  return 0;
+  return enqueue((Work){.kind = FILL, .stream = stream, .to = to, .bytes = count, .value = value});
 }
 int cuStreamCreate(uint64_t *stream, unsigned flags) {
   ENTER;
-  return flags == 1 ? newHandle(STREAMS, stream) : INVALID_VALUE;
+  if (flags != 1) return INVALID_VALUE;
+  newHandle(STREAMS, stream);
+  card.streams[card.streams[0] != 0] = *stream;
+  return 0;
 }
 int cuStreamSynchronize(uint64_t stream) {
   ENTER;
-  return find(STREAMS, stream) >= 0 ? 0 : INVALID_HANDLE;
+  if (find(STREAMS, stream) < 0) return INVALID_HANDLE;
+  forceStream(stream);
+  return 0;
+}
+int cuStreamWaitEvent(uint64_t stream, uint64_t event, unsigned flags) {
+  ENTER;
+  if (find(EVENTS, event) < 0) return INVALID_HANDLE;
+  if (flags != 0) return INVALID_VALUE;
+  return enqueue((Work){.kind = WAIT, .stream = stream, .record = recordOf(event)});
 }
 int cuStreamDestroy_v2(uint64_t stream) {
   ENTER;
@@ -174,11 +185,15 @@ int cuEventCreate(uint64_t *event, unsigned flags) {
 }
 int cuEventRecord(uint64_t event, uint64_t stream) {
   ENTER;
-  return find(EVENTS, event) >= 0 && find(STREAMS, stream) >= 0 ? 0 : INVALID_HANDLE;
+  if (find(EVENTS, event) < 0) return INVALID_HANDLE;
+  return enqueue((Work){.kind = RECORD, .stream = stream, .event = event});
 }
 int cuEventSynchronize(uint64_t event) {
   ENTER;
-  return find(EVENTS, event) >= 0 ? 0 : INVALID_HANDLE;
+  if (find(EVENTS, event) < 0) return INVALID_HANDLE;
+  long record = recordOf(event);
+  if (record >= 0) force(record);
+  return 0;
 }
 int cuEventDestroy_v2(uint64_t event) {
   ENTER;

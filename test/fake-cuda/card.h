@@ -11,6 +11,8 @@ enum { MOST = 4096, LAUNCHES = 64, ARGUMENTS = 4096 };
 static struct {
   int cards, version, major, minor;
   uint64_t bytes, used;
+  uint64_t streams[2]; // the first two that were made
+  int late; // which of them does nothing before somebody waits for it
   char failing[64];
   int status, skip, times;
   char counted[64];
@@ -27,6 +29,17 @@ static struct {
 static char *names[MOST]; // of kernels
 static int named;
 
+/** Work of the streams, in the order in which it came. */
+enum { COPY, FILL, RECORD, WAIT };
+typedef struct {
+  int kind, done;
+  uint64_t stream, to, from, bytes, event;
+  unsigned char value;
+  long record; // of a wait: the work that it waits for, -1 for none
+} Work;
+static Work *queue;
+static long queued, room;
+
 static struct {
   uint64_t function, stream;
   uint32_t grid[3], block[3], shared;
@@ -37,13 +50,15 @@ static int launched;
 
 // ---- for the tests
 
-void fakeReset(int cards, int version, int major, int minor, uint64_t bytes) {
+void fakeReset(int cards, int version, int major, int minor, uint64_t bytes, int late) {
   memset(&card, 0, sizeof card);
   card.cards = cards;
   card.version = version;
   card.major = major;
   card.minor = minor;
   card.bytes = bytes;
+  card.late = late;
+  queued = 0;
   memset(alive, 0, sizeof alive);
   launched = 0;
 }
@@ -136,9 +151,74 @@ static int within(int kind, uint64_t address, uint64_t bytes) {
   return 0;
 }
 
+// ---- streams: each does its work in order, one of them as late as it may, the others as early as they may
+
+static void perform(long at) {
+  Work *work = &queue[at];
+  if (work->kind == COPY) memcpy((void *)(uintptr_t)work->to, (void *)(uintptr_t)work->from, work->bytes);
+  if (work->kind == FILL) memset((void *)(uintptr_t)work->to, work->value, work->bytes);
+  work->done = 1;
+}
+
+/** Does a piece of work, and before it what its stream has before it and what these wait for. */
+static void force(long at) {
+  for (long i = 0; i <= at; i++) {
+    if (queue[i].done || queue[i].stream != queue[at].stream) continue;
+    if (queue[i].kind == WAIT && queue[i].record >= 0) force(queue[i].record);
+    perform(i);
+  }
+}
+
+static void forceStream(uint64_t stream) {
+  for (long i = queued - 1; i >= 0; i--)
+    if (queue[i].stream == stream) {
+      force(i);
+      return;
+    }
+}
+
+static void forceAll(void) {
+  for (long i = 0; i < queued; i++) force(i);
+}
+
+/** The last record of an event, -1 when there is none. */
+static long recordOf(uint64_t event) {
+  for (long i = queued - 1; i >= 0; i--)
+    if (queue[i].kind == RECORD && queue[i].event == event) return i;
+  return -1;
+}
+
+/** Work that waits for nothing is done at once, but for that of the late stream. */
+static void proceed(void) {
+  for (int again = 1; again;) {
+    again = 0;
+    for (long i = 0; i < queued; i++) {
+      Work *work = &queue[i];
+      if (work->done || work->stream == card.streams[card.late]) continue;
+      int ready = work->kind != WAIT || work->record < 0 || queue[work->record].done;
+      for (long before = 0; before < i && ready; before++) ready = queue[before].done || queue[before].stream != work->stream;
+      if (!ready) continue;
+      perform(i);
+      again = 1;
+    }
+  }
+}
+
+static int enqueue(Work work) {
+  if (find(STREAMS, work.stream) < 0) return INVALID_HANDLE;
+  int idle = 1;
+  for (long i = 0; i < queued && idle; i++) idle = queue[i].done;
+  if (idle) {
+    queued = 0;
+    work.record = -1;
+  }
+  if (queued == room) queue = realloc(queue, sizeof *queue * (size_t)(room = 2 * room + 64));
+  queue[queued++] = work;
+  proceed();
+  return 0;
+}
+
 static int copy(int toKind, uint64_t to, int fromKind, uint64_t from, uint64_t bytes, uint64_t stream) {
   if (!within(toKind, to, bytes) || !within(fromKind, from, bytes)) return INVALID_VALUE;
-  if (find(STREAMS, stream) < 0) return INVALID_HANDLE;
-  memcpy((void *)(uintptr_t)to, (void *)(uintptr_t)from, bytes);
-  return 0;
+  return enqueue((Work){.kind = COPY, .stream = stream, .to = to, .from = from, .bytes = bytes});
 }

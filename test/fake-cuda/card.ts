@@ -10,6 +10,8 @@ export interface CardFacts {
   version?: number;
   capability?: [number, number];
   bytes?: number;
+  /** The stream that does nothing before somebody waits for it; the other one does its work as early as it may. Default: "work". */
+  late?: "work" | "uploads";
 }
 
 export interface Launch {
@@ -63,7 +65,7 @@ export async function fakeCuda(): Promise<{ fake: FakeCuda } | { reason: string 
   const card = koffi.load(join(folder, driver), { global: true });
   const nvrtc = koffi.load(join(folder, "libnvrtc.so.12"), { global: true });
   const cublas = koffi.load(join(folder, "libcublas.so.12"), { global: true });
-  const reset = card.func("void fakeReset(int cards, int version, int major, int minor, uint64_t bytes)");
+  const reset = card.func("void fakeReset(int cards, int version, int major, int minor, uint64_t bytes, int late)");
   const fail = card.func("void fakeFail(const char *fn, int status, int skip, int times)");
   const count = card.func("void fakeCount(const char *fn)");
   const calls = card.func("int fakeCalls()");
@@ -80,8 +82,8 @@ export async function fakeCuda(): Promise<{ fake: FakeCuda } | { reason: string 
   const fake: FakeCuda = {
     folder,
     remove,
-    reset({ cards = 1, version = 12080, capability = [9, 0], bytes = 256 * MEGA } = {}) {
-      reset(cards, version, ...capability, bytes);
+    reset({ cards = 1, version = 12080, capability = [9, 0], bytes = 256 * MEGA, late = "work" } = {}) {
+      reset(cards, version, ...capability, bytes, late === "work" ? 0 : 1);
       resetBlas();
     },
     fail: (fn, status, { skip = 0, times = FOREVER } = {}) => void fail(fn, status, skip, times),

@@ -126,6 +126,9 @@ CUresult cuStreamCreate(CUstream *phStream, unsigned int Flags) {
   return note("cuStreamCreate %u", Flags);
 }
 CUresult cuStreamSynchronize(CUstream hStream) { return note("cuStreamSynchronize %llu", number(hStream)); }
+CUresult cuStreamWaitEvent(CUstream hStream, CUevent hEvent, unsigned int Flags) {
+  return note("cuStreamWaitEvent %llu %llu %u", number(hStream), number(hEvent), Flags);
+}
 CUresult cuStreamDestroy_v2(CUstream hStream) { return note("cuStreamDestroy_v2 %llu", number(hStream)); }
 CUresult cuEventCreate(CUevent *phEvent, unsigned int Flags) {
   *phEvent = handle(4);

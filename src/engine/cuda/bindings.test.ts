@@ -90,6 +90,7 @@ const driver: Calls<typeof DRIVER> = {
     return { args: [out, 0xf0000001], arrives: "cuStreamCreate 4026531841", fills: [[out, handle(3)]] };
   },
   cuStreamSynchronize: () => ({ args: [P], arrives: `cuStreamSynchronize ${P}` }),
+  cuStreamWaitEvent: () => ({ args: [P, Q, 0xf0000004], arrives: `cuStreamWaitEvent ${P} ${Q} 4026531844` }),
   cuStreamDestroy: () => ({ args: [Q], arrives: `cuStreamDestroy_v2 ${Q}` }),
   cuEventCreate: () => {
     const out = new BigUint64Array(1);

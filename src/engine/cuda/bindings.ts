@@ -28,6 +28,7 @@ export const DRIVER = {
   cuMemsetD8Async: "int cuMemsetD8Async(uint64_t to, uint8_t value, uint64_t count, uint64_t stream)",
   cuStreamCreate: "int cuStreamCreate(uint64_t *stream, unsigned int flags)",
   cuStreamSynchronize: "int cuStreamSynchronize(uint64_t stream)",
+  cuStreamWaitEvent: "int cuStreamWaitEvent(uint64_t stream, uint64_t event, unsigned int flags)",
   cuStreamDestroy: "int cuStreamDestroy_v2(uint64_t stream)",
   cuEventCreate: "int cuEventCreate(uint64_t *event, unsigned int flags)",
   cuEventRecord: "int cuEventRecord(uint64_t event, uint64_t stream)",

@@ -11,7 +11,7 @@ const made = await fakeCuda();
 
 const counting = (length: number, step = 1): Float32Array => Float32Array.from({ length }, (_, i) => i * step);
 
-function tests(fake: FakeCuda): void {
+function tests(fake: FakeCuda, late: "work" | "uploads"): void {
   let engine: Engine;
   const open = async (options = {}): Promise<Engine> => {
     const found = await createCudaEngine(options);
@@ -19,14 +19,13 @@ function tests(fake: FakeCuda): void {
     return found.engine;
   };
   beforeEach(async () => {
-    fake.reset();
+    fake.reset({ late });
     engine = await open();
   });
   afterEach(async () => {
     await engine.close();
     expect(fake.alive()).toEqual(NOTHING_ALIVE);
   });
-  afterAll(fake.remove);
   const values = async (tensor: Tensor) => [...(await engine.read(tensor))];
 
   it("names the card and the libraries", () => {
@@ -48,6 +47,28 @@ function tests(fake: FakeCuda): void {
     const tensor = engine.upload(data, [data.length], "u8");
     expect(copies()).toBe(11);
     expect(Buffer.compare(await engine.read(tensor), data)).toBe(0);
+  });
+
+  it("uploads beside the work enqueued before, but not into memory that this still uses", async () => {
+    const copies = fake.count("cuStreamWaitEvent");
+    const first = engine.upload(counting(1000), [1000], "f32");
+    expect(copies()).toBe(1); // into memory that nobody had: by the stream of uploads, which the work waits for
+    const copied = engine.copy(first);
+    first.dispose();
+    const second = engine.upload(counting(1000, 2), [1000], "f32");
+    expect(copies()).toBe(1); // into the same memory, which the copy reads
+    expect(await values(copied)).toEqual([...counting(1000)]);
+    expect(await values(second)).toEqual([...counting(1000, 2)]);
+    second.dispose();
+    const third = engine.upload(counting(1000, 3), [1000], "f32");
+    expect(copies()).toBe(1); // freed after that wait: nobody knows that the work on it is done
+    await values(third);
+    third.dispose();
+    await values(copied);
+    const fourth = engine.upload(counting(1000, 4), [1000], "f32");
+    expect(copies()).toBe(2);
+    engine.write(fourth, Float32Array.of(-1), 0); // behind it
+    expect((await values(engine.copy(fourth))).slice(0, 3)).toEqual([-1, 4, 8]);
   });
 
   it("reads at once what is asked for together, as it was when it was asked for", async () => {
@@ -197,8 +218,12 @@ function tests(fake: FakeCuda): void {
   });
 }
 
-if ("fake" in made) describe("a card that is not there", () => tests(made.fake));
-else
+if ("fake" in made) {
+  afterAll(made.fake.remove);
+  describe.each(["work", "uploads"] as const)("a card that is not there, whose %s come as late as they may", (late) =>
+    tests(made.fake, late),
+  );
+} else
   it("says why there is no card to pretend", () => {
     expect(made.reason).toMatch(missingFakes);
     console.log(`The CUDA device was not tested without a card: ${made.reason}`);

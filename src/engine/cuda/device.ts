@@ -15,6 +15,9 @@ import { Staging } from "./staging.js";
 
 /** Device memory at an address. */
 export class CudaBlock implements DeviceBlock {
+  /** Mark of `Staging` behind the last work on it, once it was freed. */
+  freedAt = 0;
+
   constructor(
     readonly address: number,
     readonly bytes: number,
@@ -32,7 +35,7 @@ const ARGUMENT_BYTES = 4096;
 const [PARAMETER_END, PARAMETER_POINTER, PARAMETER_SIZE] = [0n, 1n, 2n];
 
 /**
- * One card, one context, one stream. All of it belongs to the thread that made it. Launches cost about 5 us each, so
+ * One card, one context, a stream for work and one for uploads. All of it belongs to the thread that made it. Launches cost about 5 us each, so
  * arguments are written into one native buffer, whose address the driver gets, without an object for each of them.
  */
 export class CudaDevice implements Device {
@@ -40,7 +43,9 @@ export class CudaDevice implements Device {
   readonly mostThreads = 1024;
   readonly description: string;
   readonly arithmetic: string;
+  /** Of the work. */
   readonly stream: number;
+  private readonly uploads: number;
   /** Where BITWRIGHT_PROFILE asks for one. */
   readonly profile: CudaProfile | undefined;
   private readonly staging: Staging;
@@ -65,7 +70,8 @@ export class CudaDevice implements Device {
     try {
       driver.call("cuCtxSetCurrent", context);
       this.stream = driver.handle("cuStreamCreate", 1); // does not wait for the default stream
-      this.staging = new Staging(driver, this.stream);
+      this.uploads = driver.handle("cuStreamCreate", 1);
+      this.staging = new Staging(driver, this.stream, this.uploads);
     } catch (error) {
       driver.giveBack("cuDevicePrimaryCtxRelease", this.ordinalHandle); // with all that it holds
       throw error;
@@ -114,8 +120,13 @@ export class CudaDevice implements Device {
     this.driver.call("cuMemsetD8Async", addressOf(block) + byteOffset, 0, bytes, this.stream);
   }
 
-  upload(block: DeviceBlock, byteOffset: number, data: Uint8Array): void {
-    this.staging.upload(addressOf(block) + byteOffset, data);
+  upload(block: DeviceBlock, byteOffset: number, data: Uint8Array, isNew = false): void {
+    const idle = isNew && this.staging.isDone(blockOf(block).freedAt);
+    this.staging.upload(addressOf(block) + byteOffset, data, idle);
+  }
+
+  noteFreed(block: DeviceBlock): void {
+    blockOf(block).freedAt = this.staging.mark;
   }
 
   copy(from: DeviceBlock, fromOffset: number, to: DeviceBlock, toOffset: number, bytes: number): void {
@@ -179,6 +190,7 @@ export class CudaDevice implements Device {
   async close(): Promise<void> {
     const { driver } = this;
     try {
+      driver.giveBack("cuStreamSynchronize", this.uploads);
       driver.giveBack("cuStreamSynchronize", this.stream);
       if (!driver.lost) {
         for (const line of this.profile?.report() ?? []) console.error(line);
@@ -186,6 +198,7 @@ export class CudaDevice implements Device {
       }
       this.staging.close();
       for (const module of this.modules) driver.giveBack("cuModuleUnload", module);
+      driver.giveBack("cuStreamDestroy", this.uploads);
       driver.giveBack("cuStreamDestroy", this.stream);
     } finally {
       driver.koffi.free(this.argumentMemory);
@@ -194,7 +207,9 @@ export class CudaDevice implements Device {
   }
 }
 
-export function addressOf(block: DeviceBlock): number {
+function blockOf(block: DeviceBlock): CudaBlock {
   if (!(block instanceof CudaBlock)) throw usageError("a tensor of another device was given to the CUDA engine");
-  return block.address;
+  return block;
 }
+
+export const addressOf = (block: DeviceBlock): number => blockOf(block).address;

@@ -8,13 +8,16 @@ const SLOTS = 8;
 interface Use {
   /** An event for the copy was recorded, and nobody has waited for it. */
   underWay: boolean;
+  /** Number of that event among those of the work; 0 for one of the uploads. */
+  mark: number;
   /** A download's bytes that were not taken out yet. */
   take?: () => void;
 }
 
 /**
  * Copies between the host and the card through pinned memory: only from there does the card copy while the host goes on.
- * Slots are used in turn; one is used again when its copy is done.
+ * Slots are used in turn; one is used again when its copy is done. Uploads to where no work is under way have a stream of their own,
+ * so that they need not wait for the work enqueued before; that enqueued afterwards waits for them.
  */
 export class Staging {
   private readonly addresses: number[] = [];
@@ -22,29 +25,48 @@ export class Staging {
   private readonly events: number[] = [];
   private readonly uses: Use[] = [];
   private next = 0;
+  /** Events that were recorded behind the work so far, and the last of them that somebody has waited for. */
+  private marks = 0;
+  private reached = 0;
 
   constructor(
     private readonly driver: CudaDriver,
+    /** Of the work. */
     private readonly stream: number,
+    private readonly uploads: number,
   ) {
     for (let slot = 0; slot < SLOTS; slot++) {
       const address = driver.handle("cuMemHostAlloc", SLOT, 0);
       this.addresses.push(address);
       this.views.push(new Uint8Array(driver.koffi.view(BigInt(address), SLOT)));
       this.events.push(driver.handle("cuEventCreate", 2)); // without times
-      this.uses.push({ underWay: false });
+      this.uses.push({ underWay: false, mark: 0 });
     }
   }
 
-  /** `to` is an address on the card. The data may be changed when it returns. */
-  upload(to: number, data: Uint8Array): void {
+  /** A point behind all work so far, for `isDone`. */
+  get mark(): number {
+    return this.marks + 1;
+  }
+
+  /** Whether the work before a point is known to be done. */
+  isDone(mark: number): boolean {
+    return mark <= this.reached;
+  }
+
+  /** `to` is an address on the card, `idle` when no work there is under way. The data may be changed when it returns. */
+  upload(to: number, data: Uint8Array, idle: boolean): void {
+    const { driver, stream } = this;
+    const by = idle ? this.uploads : stream;
+    let slot = 0;
     for (let at = 0; at < data.length; at += SLOT) {
       const bytes = Math.min(SLOT, data.length - at);
-      const slot = this.freeSlot();
+      slot = this.freeSlot();
       this.views[slot].set(data.subarray(at, at + bytes));
-      this.driver.call("cuMemcpyHtoDAsync", to + at, this.addresses[slot], bytes, this.stream);
-      this.record(slot);
+      driver.call("cuMemcpyHtoDAsync", to + at, this.addresses[slot], bytes, by);
+      this.record(slot, by);
     }
+    if (idle && data.length > 0) driver.call("cuStreamWaitEvent", stream, this.events[slot], 0);
   }
 
   /**
@@ -58,7 +80,7 @@ export class Staging {
       const part = Math.min(SLOT, bytes - at);
       const slot = this.freeSlot();
       this.driver.call("cuMemcpyDtoHAsync", this.addresses[slot], from + at, part, this.stream);
-      this.record(slot);
+      this.record(slot, this.stream);
       const use = this.uses[slot];
       const take = () => {
         if (use.take !== take) return;
@@ -83,15 +105,18 @@ export class Staging {
     return slot;
   }
 
-  private record(slot: number): void {
-    this.driver.call("cuEventRecord", this.events[slot], this.stream);
+  private record(slot: number, stream: number): void {
+    this.driver.call("cuEventRecord", this.events[slot], stream);
     this.uses[slot].underWay = true;
+    this.uses[slot].mark = stream === this.stream ? ++this.marks : 0;
   }
 
   private wait(slot: number): void {
-    if (!this.uses[slot].underWay) return;
+    const use = this.uses[slot];
+    if (!use.underWay) return;
     this.driver.call("cuEventSynchronize", this.events[slot]);
-    this.uses[slot].underWay = false;
+    use.underWay = false;
+    this.reached = Math.max(this.reached, use.mark);
   }
 
   close(): void {

@@ -6,7 +6,8 @@ import type { DType } from "../../tensor/index.js";
 //
 // - A kernel is declared once, beside the operation that calls it (`declareKernel`), and written twice: section
 //   `//# name` of cuda/kernels/<file>.cu and of webgpu/kernels/<file>.wgsl. A test compares both with the declaration.
-// - Work runs in the order of the calls, one after the other. A block that was released may be used by later calls at once.
+// - Work runs in the order of the calls, one after the other, but for what is uploaded into new blocks: that may run beside the
+//   work before it. A block that was released may be used by later calls at once.
 // - Groups are one-dimensional. A kernel that works on tiles or rows divides the index of its group itself.
 
 /** Bytes on the device. */
@@ -130,8 +131,13 @@ export interface Device {
   /** Gives the memory back to the system. */
   release(block: DeviceBlock): void;
   zero(block: DeviceBlock, byteOffset: number, bytes: number): void;
-  /** The data may be changed when it returns. */
-  upload(block: DeviceBlock, byteOffset: number, data: Uint8Array): void;
+  /**
+   * The data may be changed when it returns. Into a block that nothing was done with since it was allocated or last freed (`isNew`) it
+   * may go beside the work enqueued before.
+   */
+  upload(block: DeviceBlock, byteOffset: number, data: Uint8Array, isNew?: boolean): void;
+  /** Nobody uses the block any more but the work that is enqueued; it waits for another use. */
+  noteFreed?(block: DeviceBlock): void;
   /** Ranges of one block may overlap. */
   copy(from: DeviceBlock, fromOffset: number, to: DeviceBlock, toOffset: number, bytes: number): void;
   /** The bytes as the work before it leaves them; what is enqueued after the call may run while it waits. */

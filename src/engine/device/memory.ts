@@ -194,7 +194,7 @@ export class DeviceMemory extends TensorMemory<DeviceBlock> {
     checkShape("upload", shape);
     checkDense("upload", data, dtype, sizeOf(shape));
     const tensor = this.empty(shape, dtype);
-    if (tensor.bytes > 0) this.device.upload(this.blockOf(tensor), 0, bytesOf(data));
+    if (tensor.bytes > 0) this.device.upload(this.blockOf(tensor), 0, bytesOf(data), true);
     return tensor;
   }
 

@@ -51,6 +51,7 @@ export class BlockPool {
   }
 
   give(block: DeviceBlock): void {
+    this.device.noteFreed?.(block);
     const { reserveBytes = Number.POSITIVE_INFINITY } = this.device;
     if (block.bytes > reserveBytes) {
       this.release(block);
