@@ -1,9 +1,12 @@
 import { describe, expect, it } from "vitest";
 import { fixtureConfig, fixtureWeights } from "../../test/golden/families/fixtures.js";
+import type { Engine } from "../engine/engine.js";
 import { createReferenceEngine } from "../engine/reference/index.js";
+import { bf16ToF32, f32ToBF16 } from "../tensor/index.js";
 import { loadBlock } from "./block.js";
 
 import { readAhead } from "./read-ahead.js";
+import { loadWeight } from "./weights.js";
 
 const config = fixtureConfig("llama-mha");
 
@@ -36,7 +39,7 @@ describe("readAhead", () => {
   it("gives the weights that the source gives, read once and before they are asked for", async () => {
     const engine = createReferenceEngine();
     const { source, reads, most } = counted();
-    const ahead = readAhead(config, source);
+    const ahead = readAhead(engine, config, source);
     ahead.prefetch(1);
     await settled();
     const before = reads.length;
@@ -57,7 +60,7 @@ describe("readAhead", () => {
     const { source, reads } = counted();
     const halves: string[] = [];
     const half = { dtype: "bf16", values: new Uint16Array(40 * 40) } as const;
-    const ahead = readAhead(config, {
+    const ahead = readAhead(createReferenceEngine(), config, {
       ...source,
       async readHalf(name) {
         halves.push(name);
@@ -77,10 +80,52 @@ describe("readAhead", () => {
     expect(halves.filter((name) => name === query)).toHaveLength(2);
   });
 
+  it("uploads what is stored in 16 bits where there is room, and drops what nobody took", async () => {
+    let room = 2 ** 30;
+    const engine: Engine = Object.assign(createReferenceEngine(), { roomBytes: () => room });
+    const { source } = counted();
+    const values = f32ToBF16(Float32Array.from({ length: 40 * 40 }, (_, i) => i - 7));
+    const names: string[] = [];
+    const ahead = readAhead(engine, config, {
+      ...source,
+      async readHalf(name) {
+        names.push(name);
+        return name.includes("self_attn") ? { dtype: "bf16", values } : undefined;
+      },
+    });
+    const [query, key] = ["q_proj", "k_proj"].map((name) => `model.layers.1.self_attn.${name}.weight`);
+    await engine.scope(async () => {
+      ahead.prefetch(1);
+      await settled(); // within a scope, which does not own what waits
+    });
+    const before = names.length;
+    expect(engine.liveBytes()).toBe(4 * 2 * 40 * 40);
+    await engine.scope(async () => {
+      const tensor = await loadWeight(engine, ahead, query, [40, 40]);
+      expect(await engine.read(tensor)).toEqual(bf16ToF32(values));
+    });
+    expect(engine.liveBytes()).toBe(3 * 2 * 40 * 40);
+    expect(names.length).toBe(before); // not read again
+    room = 64 * 2 * 40 * 40 - 1;
+    ahead.prefetch(1);
+    await settled();
+    expect(engine.liveBytes()).toBe(0); // the earlier ones are gone, and there is no room for others
+    await engine.scope(async () => {
+      const again = names.length;
+      expect(await engine.read(await loadWeight(engine, ahead, key, [40, 40]))).toEqual(bf16ToF32(values));
+      expect(names.length).toBe(again);
+    });
+    room = 2 ** 30;
+    ahead.prefetch(1);
+    ahead.close(); // before the first is read
+    await settled();
+    expect(engine.liveBytes()).toBe(0);
+  });
+
   it("throws what went wrong when that tensor is read, and not before", async () => {
     const engine = createReferenceEngine();
     const name = "model.layers.1.mlp.up_proj.weight";
-    const ahead = readAhead(config, counted(name).source);
+    const ahead = readAhead(engine, config, counted(name).source);
     ahead.prefetch(1);
     await settled();
     await expect(loadBlock(engine, config, ahead, 1)).rejects.toThrow("torn");
@@ -88,7 +133,7 @@ describe("readAhead", () => {
 
   it("has nothing to do behind the last block", async () => {
     const { source, reads } = counted();
-    readAhead(config, source).prefetch(config.layers);
+    readAhead(createReferenceEngine(), config, source).prefetch(config.layers);
     await settled();
     expect(reads).toEqual([]);
   });

@@ -1,44 +1,67 @@
+import type { Engine } from "../engine/engine.js";
 import { blockLinears, blockVectors } from "./block.js";
 import type { ModelConfig } from "./config.js";
-import type { HalfValues, WeightSource } from "./weights.js";
+import { type HalfTensor, type HalfValues, uploadHalf, type WeightSource } from "./weights.js";
 
 /** A source that reads a block's tensors before they are asked for. */
 export interface ReadAhead extends WeightSource {
   /** Begins to read the tensors of a block, one after the other; nothing where there is no such block. Drops what waits unread. */
   prefetch(block: number): void;
+  /** Drops what waits. */
+  close(): void;
+}
+
+/** A tensor is uploaded early while the engine has so many times its bytes left: the block at work comes first. */
+const ROOM = 64;
+
+/** One of these. */
+interface Early {
+  values?: Float32Array;
+  half?: HalfValues;
+  tensor?: HalfTensor;
 }
 
 /**
- * Reads while something else is at work: for engines whose memory is not the host's, so that the host has room for one more
- * block. What goes wrong is thrown by the `read` that wanted it.
+ * Reads while something else is at work, and uploads what is stored in 16 bits: for engines whose memory is not the host's, so that
+ * the host has room for one more block. What goes wrong is thrown by the `read` that wanted it.
  */
-export function readAhead(config: ModelConfig, source: WeightSource): ReadAhead {
-  type Values = { half?: HalfValues; values?: Float32Array };
-  const readEither = async (name: string, shape: readonly number[]): Promise<Values> => {
+export function readAhead(engine: Engine, config: ModelConfig, source: WeightSource): ReadAhead {
+  let waiting = new Map<string, Promise<Early>>();
+  const fetch = async (name: string, shape: readonly number[], isWanted: () => boolean): Promise<Early> => {
     const half = await source.readHalf?.(name, shape);
-    return half ? { half } : { values: await source.read(name, shape) };
+    if (!half) return { values: await source.read(name, shape) };
+    if (!isWanted() || ROOM * half.values.byteLength > engine.roomBytes()) return { half };
+    return { tensor: engine.keep(uploadHalf(engine, half, shape)) };
   };
-  let waiting = new Map<string, Promise<Values>>();
+  const drop = () => {
+    const dropped = waiting;
+    waiting = new Map();
+    for (const early of dropped.values())
+      void early.then(
+        ({ tensor }) => tensor?.dispose(),
+        () => {},
+      );
+  };
+  /** What waits of a tensor, where `part` is what it waits as. */
+  const take = async <P extends keyof Early>(name: string, part: P): Promise<Early[P]> => {
+    const early = waiting.get(name);
+    const found = (await early)?.[part];
+    if (found !== undefined && waiting.get(name) === early) waiting.delete(name);
+    return found;
+  };
   return {
     has: (name) => source.has(name),
     shape: (name) => source.shape(name),
-    async read(name, shape) {
-      const early = waiting.get(name);
-      waiting.delete(name);
-      return (await early)?.values ?? source.read(name, shape);
-    },
-    async readHalf(name, shape) {
-      const early = waiting.get(name);
-      const { half } = (await early) ?? { half: await source.readHalf?.(name, shape) };
-      if (half) waiting.delete(name); // else `read` comes for it
-      return half;
-    },
+    read: async (name, shape) => (await take(name, "values")) ?? source.read(name, shape),
+    readHalf: async (name, shape) => (await take(name, "half")) ?? source.readHalf?.(name, shape),
+    uploaded: (name) => take(name, "tensor"),
     prefetch(block) {
-      waiting = new Map();
+      drop();
       if (block >= config.layers) return;
+      const mine = waiting;
       let last: Promise<unknown> = Promise.resolve();
       const next = (name: string, shape: readonly number[]) => {
-        const own = last.then(() => readEither(name, shape));
+        const own = last.then(() => fetch(name, shape, () => waiting === mine));
         last = own.catch(() => {}); // told when it is read
         waiting.set(name, own);
         own.catch(() => {});
@@ -50,5 +73,6 @@ export function readAhead(config: ModelConfig, source: WeightSource): ReadAhead 
       for (const { tensor, size, absent } of blockVectors(config, block))
         if (absent === undefined) next(tensor, [size]);
     },
+    close: drop,
   };
 }

@@ -2,7 +2,7 @@ import type { Engine } from "../engine/engine.js";
 import { formatError, numericError } from "../errors.js";
 import { viewBytes } from "../files/dtypes.js";
 import type { TensorReader } from "../files/tensors.js";
-import type { F32 } from "../tensor/index.js";
+import type { F32, Tensor } from "../tensor/index.js";
 import type { ModelConfig } from "./config.js";
 import { FAMILIES, findFamily } from "./families/index.js";
 
@@ -21,7 +21,11 @@ export interface WeightSource {
   read(name: string, shape: readonly number[]): Promise<Float32Array>;
   /** The same values as they are stored, where that is in 16 bits, else undefined; NaN and infinity come through. */
   readHalf?(name: string, shape: readonly number[]): Promise<HalfValues | undefined>;
+  /** The values of `readHalf` where they are in the engine already; the caller's from then on. */
+  uploaded?(name: string): Promise<HalfTensor | undefined>;
 }
+
+export type HalfTensor = Tensor<"f16"> | Tensor<"bf16">;
 
 /** 16-bit floats, row-major. */
 export interface HalfValues {
@@ -39,14 +43,21 @@ export async function loadWeight(
   name: string,
   shape: readonly number[],
 ): Promise<F32> {
-  const half = engine.roomBytes() > 0 ? await source.readHalf?.(name, shape) : undefined;
-  if (!half) return engine.upload(await source.read(name, shape), shape, "f32");
+  const early = await source.uploaded?.(name);
+  const half = early || engine.roomBytes() === 0 ? undefined : await source.readHalf?.(name, shape);
+  if (!early && !half) return engine.upload(await source.read(name, shape), shape, "f32");
   return engine.scope(async () => {
-    const tensor = engine.cast(engine.upload(half.values, shape, half.dtype), "f32");
+    const stored = early ?? uploadHalf(engine, half as HalfValues, shape);
+    const tensor = engine.cast(stored, "f32");
+    stored.dispose();
     if (!(await engine.allFinite(tensor))) checkFinite(name, await engine.read(tensor), shape);
     return tensor;
   });
 }
+
+/** In the current scope. */
+export const uploadHalf = (engine: Engine, { dtype, values }: HalfValues, shape: readonly number[]): HalfTensor =>
+  engine.upload(values, shape, dtype) as HalfTensor;
 
 /** Prefixes of canonical names that a checkpoint may leave out, see `TensorNames.prefix`. */
 const PREFIXES = [...new Set(FAMILIES.map(({ names }) => names.prefix))];

@@ -23,7 +23,7 @@ export function modelBlocks(
   let table: F32 | Float32Array | undefined;
   let input: InputWeights | undefined;
   let rope: RopeTables | undefined;
-  const ahead = engine.roomBytes() > 0 ? readAhead(config, source) : undefined;
+  const ahead = engine.roomBytes() > 0 ? readAhead(engine, config, source) : undefined;
   const positions = windows.reduce((longest, window) => Math.max(longest, window.length), 1);
   const tables = (): RopeTables => {
     if (!rope) {
@@ -72,6 +72,7 @@ export function modelBlocks(
       return hidden;
     },
     close() {
+      ahead?.close();
       forgetInput();
       rope?.cos.dispose();
       rope?.sin.dispose();
