@@ -1,11 +1,14 @@
 import { unsupportedError } from "../src/errors.js";
 import { createWasmEngine, createWebgpuEngine, type Engine, webWorkers } from "../src/index.js";
-import type { EngineChoice, EngineInfo } from "./protocol.js";
+import type { EngineInfo, EngineInput } from "./protocol.js";
 
 /** An engine of this browser, and what the page says of it. "auto": WebGPU on a card, else WebAssembly. */
-export async function chooseEngine(choice: EngineChoice): Promise<{ engine: Engine; info: EngineInfo }> {
+export async function chooseEngine({
+  choice,
+  deviceMemory,
+}: EngineInput): Promise<{ engine: Engine; info: EngineInfo }> {
   if (choice !== "auto" && choice !== "webgpu") return wasm(choice === "wasm-plain", "asked for");
-  const found = await createWebgpuEngine();
+  const found = await createWebgpuEngine({ memoryLimit: deviceMemory });
   if ("engine" in found) {
     const { engine, software } = found;
     if (choice === "webgpu") return { engine, info: describe(engine, "asked for") };

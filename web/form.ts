@@ -1,6 +1,6 @@
 import type { CheckpointFormat, MethodName, RecipeInput } from "../src/index.js";
 import { byId, element, input, select } from "./dom.js";
-import type { EngineChoice, JobInput, RunInput, TextSource } from "./protocol.js";
+import type { EngineChoice, EngineInput, JobInput, RunInput, TextSource } from "./protocol.js";
 
 /** What is wrong with a field, before anybody else sees its value. */
 export class FieldProblem extends Error {
@@ -15,7 +15,12 @@ export class FieldProblem extends Error {
 export const methodOf = (): MethodName =>
   byId("form", HTMLFormElement).querySelector<HTMLInputElement>("input[name=method]:checked")?.value as MethodName;
 
-export const engineChoice = (): EngineChoice => select("engine").value as EngineChoice;
+/** Throws a FieldProblem. */
+export function readEngine(): EngineInput {
+  const choice = select("engine").value as EngineChoice;
+  const gigabytes = choice.startsWith("wasm") ? undefined : numberOf("device-memory");
+  return { choice, deviceMemory: gigabytes && Math.floor(gigabytes * 1e9) };
+}
 
 /** Shows the fields that the method has. */
 export function showMethodFields(): void {
@@ -25,6 +30,7 @@ export function showMethodFields(): void {
   }
   element("text-file-field").hidden = select("text").value !== "own";
   element("evaluate-field").hidden = !input("evaluate").checked;
+  element("device-memory-field").hidden = select("engine").value.startsWith("wasm");
 }
 
 /** The number in a field; undefined when it is empty and may be. */

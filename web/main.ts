@@ -1,7 +1,7 @@
 import { formatBytes, formatParameters } from "../src/report/format.js";
 import { RequestFailed, startWorker } from "./client.js";
-import { button, byId, element, make, select } from "./dom.js";
-import { engineChoice, FieldProblem, readEvaluation, readJob, showMethodFields } from "./form.js";
+import { button, byId, element, input, make, select } from "./dom.js";
+import { FieldProblem, readEngine, readEvaluation, readJob, showMethodFields } from "./form.js";
 import { watchModelChoice } from "./model-picker.js";
 import { showPlan } from "./plan-view.js";
 import type { Failure, ModelSource, PlanInfo } from "./protocol.js";
@@ -106,15 +106,17 @@ async function useEngine(): Promise<void> {
   const hint = element("engine-hint");
   hint.hidden = true;
   try {
-    const { name, description, reason, hint: text } = await worker.ask("engine", engineChoice());
+    const { name, description, reason, hint: text } = await worker.ask("engine", readEngine());
     info.textContent = `${name}: ${description} (${reason})`;
     hint.textContent = text ?? "";
     hint.hidden = text === undefined;
     hasEngine = true;
     showFailure(undefined);
     await makePlan();
+    markField(undefined);
   } catch (error) {
     info.textContent = "";
+    markField(error);
     showFailure(failureOf(error), info);
     updateActions();
   }
@@ -191,12 +193,17 @@ button("stop").addEventListener("click", () => {
   worker.stop();
 });
 byId("inputs", HTMLFieldSetElement).addEventListener("input", ({ target }) => {
-  if (!(target instanceof HTMLElement) || ["folder", "address", "evaluate-windows"].includes(target.id)) return;
+  if (
+    !(target instanceof HTMLElement) ||
+    ["folder", "address", "evaluate-windows", "device-memory"].includes(target.id)
+  )
+    return;
   showMethodFields();
   if (target.id === "evaluate") return;
   if (target === select("engine")) void useEngine();
   else planSoon();
 });
+input("device-memory").addEventListener("change", () => void useEngine());
 addEventListener("beforeunload", (event) => {
   if (isRunning) event.preventDefault();
 });

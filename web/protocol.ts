@@ -109,9 +109,15 @@ export interface Failure {
   remedy?: string;
 }
 
+export interface EngineInput {
+  choice: EngineChoice;
+  /** Bytes of a card's memory that may be taken; a browser does not tell how many there are. */
+  deviceMemory?: number;
+}
+
 /** Requests by name: what is sent, and what comes back. */
 export interface Requests {
-  engine: { input: EngineChoice; output: EngineInfo };
+  engine: { input: EngineInput; output: EngineInfo };
   open: { input: ModelSource; output: ModelInfo };
   plan: { input: JobInput; output: PlanInfo };
   run: { input: RunInput; output: RunResult };

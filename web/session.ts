@@ -25,7 +25,7 @@ import {
 import { parameterCount } from "../src/model/tensors.js";
 import { chooseEngine } from "./engines.js";
 import { planLines } from "./plan-lines.js";
-import type { EngineChoice, EngineInfo, JobInput, ModelInfo, ModelSource, PlanInfo, TextSource } from "./protocol.js";
+import type { EngineInfo, EngineInput, JobInput, ModelInfo, ModelSource, PlanInfo, TextSource } from "./protocol.js";
 import { type JournalStore, openStore } from "./storage.js";
 
 /** Where nothing is said: a job on a small model is then over in a minute or two. */
@@ -57,11 +57,11 @@ export class Session {
   private tokens?: { id: string; tokens: Int32Array };
   private store?: Promise<JournalStore>;
 
-  async useEngine(choice: EngineChoice): Promise<EngineInfo> {
+  async useEngine(input: EngineInput): Promise<EngineInfo> {
     const before = this.engine;
     this.engine = undefined;
     await before?.close();
-    const { engine, info } = await chooseEngine(choice);
+    const { engine, info } = await chooseEngine(input);
     this.engine = engine;
     return info;
   }

@@ -25,7 +25,15 @@ export interface EngineOptions {
   device?: number;
   /** Of the matrix products of the engines on GPUs. Default "f32". */
   precision?: Precision;
+  /**
+   * The most that may be taken of a card's memory. Default: what is free. WebGPU does not tell how much there is: only with this do
+   * activations stay on the card there.
+   */
+  deviceMemory?: number;
 }
+
+/** What the engines on GPUs are asked for. */
+type Card = Pick<EngineOptions, "device" | "precision" | "deviceMemory">;
 
 interface Chosen {
   engine: Engine;
@@ -40,7 +48,9 @@ type Attempt = { engine: Engine } | { reason: string };
  * has. Throws "unsupported" when an engine is asked for by name and is not there.
  */
 export async function createEngine(choice: EngineChoice = "auto", options: EngineOptions = {}): Promise<Chosen> {
-  const { threads = availableParallelism(), reproducible = false, device, precision = "f32" } = options;
+  const { threads = availableParallelism(), reproducible = false } = options;
+  const { device, precision = "f32", deviceMemory } = options;
+  const card = { device, precision, deviceMemory };
   if (!Number.isSafeInteger(threads) || threads < 1)
     throw usageError(`threads: expected a whole number from 1 on, got ${threads}`);
   if (reproducible && !["auto", "wasm", "reference"].includes(choice))
@@ -49,15 +59,15 @@ export async function createEngine(choice: EngineChoice = "auto", options: Engin
       "use the wasm engine",
     );
   if (choice === "reference") return { engine: createReferenceEngine(), reason: "asked for" };
-  if (choice === "cuda") return named(choice, await createCudaEngine({ device, precision }));
-  if (choice === "webgpu") return named(choice, await webgpuEngine(device, precision));
+  if (choice === "cuda") return named(choice, await cudaEngine(card));
+  if (choice === "webgpu") return named(choice, await webgpuEngine(card));
   if (choice === "auto" && !reproducible) {
-    const onCard = await firstCard(device, precision);
+    const onCard = await firstCard(card);
     if (onCard) return onCard;
   }
-  if (device !== undefined || precision !== "f32")
+  if (device !== undefined || precision !== "f32" || deviceMemory !== undefined)
     throw usageError(
-      `--device, --devices and --precision are for the engines on GPUs, and ${choice === "auto" ? "none was found" : `${choice} is not one`}`,
+      `--device, --devices, --precision and --device-memory are for the engines on GPUs, and ${choice === "auto" ? "none was found" : `${choice} is not one`}`,
       "leave them out; bitwright doctor says what this machine lacks for such an engine",
     );
   if (!reproducible) enableRelaxedSimd();
@@ -82,11 +92,14 @@ function named(choice: EngineChoice, found: Attempt): Chosen {
   return { engine: found.engine, reason: "asked for" };
 }
 
-async function firstCard(device: number | undefined, precision: Precision): Promise<Chosen | undefined> {
-  const cuda = await createCudaEngine({ device, precision });
+const cudaEngine = ({ device, precision, deviceMemory }: Card) =>
+  createCudaEngine({ device, precision, memoryLimit: deviceMemory });
+
+async function firstCard(card: Card): Promise<Chosen | undefined> {
+  const cuda = await cudaEngine(card);
   if ("engine" in cuda) return { engine: cuda.engine, reason: "an NVIDIA card was found" };
   if (!mayHaveCard()) return undefined;
-  const webgpu = await webgpuEngine(device, precision);
+  const webgpu = await webgpuEngine(card);
   if (!("engine" in webgpu)) return undefined;
   if (!webgpu.software) return { engine: webgpu.engine, reason: `a card was found for WebGPU, and ${cuda.reason}` };
   await webgpu.engine.close();
@@ -101,16 +114,17 @@ function mayHaveCard(): boolean {
 }
 
 /** WebGPU has no numbers of cards: it takes the one that the system puts first. */
-async function webgpuEngine(
-  device: number | undefined,
-  precision: Precision,
-): Promise<{ engine: Engine; software: boolean } | { reason: string }> {
+async function webgpuEngine({
+  device,
+  precision,
+  deviceMemory,
+}: Card): Promise<{ engine: Engine; software: boolean } | { reason: string }> {
   if (device !== undefined && device !== 0)
     throw usageError(`--device ${device} on the webgpu engine: WebGPU takes the system's first card`, "leave it out");
   if (precision === "tf32")
     throw usageError("--precision tf32 on the webgpu engine: it has f32 and f16", "take one of these");
   const found = await nodeGpu();
-  return "reason" in found ? found : createWebgpuEngine({ gpu: found.gpu, precision });
+  return "reason" in found ? found : createWebgpuEngine({ gpu: found.gpu, precision, memoryLimit: deviceMemory });
 }
 
 /** Node 20 has relaxed SIMD behind an option of V8, which counts from the next compilation on. */

@@ -36,6 +36,14 @@ describe.skipIf(browserPath === undefined)("the form of the page", { timeout: 24
     rmSync(scratch, { recursive: true, force: true });
   });
 
+  it("asks for a card's memory where a card computes", () =>
+    site.onPage(async (page) => {
+      const shown = () => page.isVisible("#device-memory");
+      expect(await shown()).toBe(true); // automatic
+      await chooseEngine(page, "wasm");
+      expect(await shown()).toBe(false);
+    }));
+
   it("says what is wrong with a folder, an address, a number", () =>
     site.onPage(async (page) => {
       const refused = async (pattern: RegExp) => {

@@ -107,6 +107,15 @@ describe.skipIf(browserPath === undefined)("the page", { timeout: 240_000 }, () 
         skip();
       }
       expect(info).toMatch(/^webgpu: /);
+      // too little memory is a refusal in time, and enough of it another engine
+      await page.fill("#device-memory", "0.00001");
+      await page.locator("#device-memory").blur();
+      await page.waitForFunction(() => document.querySelector<HTMLElement>("#failure")?.hidden === false);
+      expect(await failure(page)).toMatch(/Memory of the card, GB: expected a number from 0.01 to 1000/);
+      await page.fill("#device-memory", "1");
+      await page.locator("#device-memory").blur();
+      await page.waitForFunction(() => document.querySelector<HTMLElement>("#failure")?.hidden === true);
+      expect(await engineStarted(page)).toBe(info);
       await page.check("input[value=rtn]");
       await chooseFolder(page, TINY);
       await planned(page);

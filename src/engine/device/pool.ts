@@ -82,9 +82,10 @@ export class BlockPool {
     this.device.release(block);
   }
 
-  /** Bytes that can still be taken, as far as the device tells. */
+  /** Bytes that can still be taken, as far as the device tells, or else the bound. */
   roomBytes(): number {
-    const free = this.device.freeBytes() ?? 0;
+    const bounded = this.limit < Number.POSITIVE_INFINITY;
+    const free = this.device.freeBytes() ?? (bounded ? Number.POSITIVE_INFINITY : 0);
     return Math.min(free, this.limit - this.heldBytes) + this.waitingBytes;
   }
 
@@ -96,11 +97,12 @@ export class BlockPool {
   private refusal(bytes: number): BitwrightError {
     const free = this.device.freeBytes();
     const mega = (count: number) => `${(count / 1e6).toFixed(0)} MB`;
+    const bounded = this.heldBytes + bytes > this.limit;
     return new BitwrightError(
       "memory",
       `the device has no room for ${mega(bytes)} more: ${mega(this.heldBytes)} are in use by this run` +
-        (free === undefined ? "" : ` and ${mega(free)} are free`),
-      "fewer or shorter calibration windows, a smaller batch, another --device, or --engine wasm",
+        (bounded ? `, which may take ${mega(this.limit)}` : free === undefined ? "" : ` and ${mega(free)} are free`),
+      `fewer or shorter calibration windows, a smaller batch, ${bounded ? "a larger --device-memory" : "another --device"}, or --engine wasm`,
     );
   }
 }

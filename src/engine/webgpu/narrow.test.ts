@@ -52,12 +52,12 @@ if ("gpu" in found)
     const model = await openCheckpointModel(memoryFolder("tiny", files));
     const random = createRandom(7);
     const calibration = Int32Array.from({ length: 400 }, () => random.integer(model.model.vocabulary));
-    const run = async (bindingBytes?: number) => {
+    const run = async (bindingBytes?: number, memoryLimit?: number) => {
       const opened = await openDevice(found.gpu);
       if ("reason" in opened) throw new Error(opened.reason);
       const device = new CountingDevice(opened.open, KERNEL_FILES);
       if (bindingBytes) Object.assign(device, { bindingBytes });
-      const memory = new DeviceMemory(device);
+      const memory = new DeviceMemory(device, memoryLimit);
       const { name, description, arithmetic } = device;
       const engine: Engine = Object.assign(
         memory,
@@ -81,6 +81,8 @@ if ("gpu" in found)
     expect(whole.result.written.map(([name]) => name)).toContain("model.safetensors");
     expect(narrow.result).toEqual(whole.result);
     expect(narrow.calls).toBeGreaterThan(whole.calls);
+    // with a bound that says how much memory there is, activations stay on the device and weights come there early
+    if (recipe.method) expect((await run(undefined, 2 ** 28)).result).toEqual(whole.result);
   });
 else
   it("says what is missing where there is no adapter", () => {

@@ -35,6 +35,7 @@ export async function withEngine<T>(
     reproducible: options.reproducible,
     device: options.device,
     precision: options.precision,
+    deviceMemory: options.deviceMemory,
   });
   try {
     context.terminal.note(

@@ -19,6 +19,7 @@ export interface EngineOptions {
   reproducible: boolean;
   device?: number;
   precision: Precision;
+  deviceMemory?: number;
 }
 
 export function addCommonOptions(command: Command): Command {
@@ -46,6 +47,11 @@ export function addEngineOptions(command: Command): Command {
       new Option("--precision <type>", "of matrix products on a card: operands are rounded to it, sums are f32")
         .choices(["f32", "tf32", "f16"])
         .default("f32"),
+    )
+    .option(
+      "--device-memory <size>",
+      "most that is taken of a card's memory (default: what is free; webgpu cannot tell, and keeps activations there with this only)",
+      byteSize(2 ** 20),
     )
     .option("--threads <count>", "threads (default: one for each core)", wholeNumber(1, 256))
     .option("--reproducible", "only arithmetic that gives the same bits on every machine (slower)", false);

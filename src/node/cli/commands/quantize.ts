@@ -134,7 +134,7 @@ async function run(
 function shareOf(
   path: string,
   job: PreparedJob,
-  { output = "", format, precision }: QuantizeOptions,
+  { output = "", format, precision, deviceMemory }: QuantizeOptions,
   devices: readonly number[],
   signal: AbortSignal,
 ): JobShare {
@@ -148,7 +148,7 @@ function shareOf(
   } as const;
   return sharedOut(
     order,
-    devices.map((device) => ({ device, precision })),
+    devices.map((device) => ({ device, precision, deviceMemory })),
     signal,
   );
 }
