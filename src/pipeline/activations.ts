@@ -23,8 +23,21 @@ export class ActivationBudget {
     private readonly createSpill?: () => Promise<SpillFile>,
     private readonly onSpill?: (bytes: number) => void,
     /** Bytes of the engine's own memory. */
-    readonly engineLimit = 0,
+    private engineLimit = 0,
   ) {}
+
+  /** Stores that may hold some of it. */
+  readonly stores = new Set<ActivationStore>();
+
+  /** Takes the engine's memory back: what the stores hold there goes to the host, and nothing comes there any more. */
+  async leaveEngine(): Promise<void> {
+    this.engineLimit = 0;
+    for (const store of this.stores) await store.leaveEngine();
+  }
+
+  get engineBytes(): number {
+    return this.heldByEngine;
+  }
 
   /** True when `bytes` more fit in the engine's own memory; they are then counted. */
   takeOfEngine(bytes: number): boolean {
@@ -91,6 +104,7 @@ export class ActivationStore {
     private readonly budget: ActivationBudget,
   ) {
     this.entries = new Array(windows);
+    budget.stores.add(this);
   }
 
   async put(window: number, tensor: F32): Promise<void> {
@@ -109,19 +123,32 @@ export class ActivationStore {
         this.entries[window] = { shape, dtype, data: own };
         return;
       }
-      const data = await engine.read(stored);
-      if (budget.take(data.byteLength)) {
-        this.entries[window] = { shape, dtype, data };
-        return;
-      }
-      this.spillFile ??= await budget.spill();
-      const before = old && isSpilled(old.data) && old.data.bytes >= data.byteLength ? old.data.offset : undefined;
-      const offset = before ?? this.spillEnd;
-      if (before === undefined) this.spillEnd += data.byteLength;
-      await this.spillFile.write(offset, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
-      budget.noteSpilled(data.byteLength);
-      this.entries[window] = { shape, dtype, data: { offset, bytes: data.byteLength } };
+      this.entries[window] = await this.outside({ shape, dtype, data: await engine.read(stored) }, old);
     });
+  }
+
+  /** In the host's memory or, beyond its budget, in the spill file: in the place of the window's `old` entry where that fits. */
+  private async outside(entry: Entry & { data: HostArray<"f16" | "f32"> }, old?: Entry): Promise<Entry> {
+    const { budget } = this;
+    const { shape, dtype, data } = entry;
+    if (budget.take(data.byteLength)) return entry;
+    this.spillFile ??= await budget.spill();
+    const before = old && isSpilled(old.data) && old.data.bytes >= data.byteLength ? old.data.offset : undefined;
+    const offset = before ?? this.spillEnd;
+    if (before === undefined) this.spillEnd += data.byteLength;
+    await this.spillFile.write(offset, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+    budget.noteSpilled(data.byteLength);
+    return { shape, dtype, data: { offset, bytes: data.byteLength } };
+  }
+
+  /** Moves what is in the engine's memory to the host. */
+  async leaveEngine(): Promise<void> {
+    for (const [window, entry] of this.entries.entries()) {
+      if (!(entry?.data instanceof Tensor)) continue;
+      const data = await this.engine.read(entry.data);
+      this.forget(entry);
+      this.entries[window] = await this.outside({ ...entry, data });
+    }
   }
 
   /** Gives back what an entry takes in memory. */
@@ -155,6 +182,7 @@ export class ActivationStore {
   async close(): Promise<void> {
     for (const entry of this.entries) this.forget(entry);
     this.entries.fill(undefined);
+    this.budget.stores.delete(this);
     await this.spillFile?.close();
     this.spillFile = undefined;
   }

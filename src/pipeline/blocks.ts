@@ -6,6 +6,7 @@ import { accumulate, createStatistics, finishStatistics, type StatisticsAccumula
 import type { F32 } from "../tensor/index.js";
 import { breathe } from "../turns.js";
 import { type ActivationBudget, ActivationStore } from "./activations.js";
+import { type BlockRoom, planBlock } from "./device-plan.js";
 
 // THE block loop: decoder blocks in order, each loaded alone, measured, quantized and freed, while the calibration windows'
 // activations wait outside the engine. Peak memory is one block and the activations, whatever the model's size.
@@ -41,8 +42,7 @@ export interface BlockWork {
   onWindow(block: number, slots: string[], window: number): void;
 }
 
-export interface BlockLoopOptions {
-  engine: Engine;
+export interface BlockLoopOptions extends BlockRoom {
   windows: number;
   propagate: "full" | "quantized";
   /**
@@ -50,7 +50,6 @@ export interface BlockLoopOptions {
    * that is not wanted.
    */
   correctionWindows: number;
-  budget: ActivationBudget;
   signal?: AbortSignal;
 }
 
@@ -118,9 +117,11 @@ export async function runBlocks(source: BlockSource, work: BlockWork, options: B
       await breathe(signal);
       if (block > last && options.propagate === "full" && work.hasWork?.(block) === false) continue; // nothing waits behind it
       work.onBlock(block);
+      const byStage = await planBlock(options, options.propagate === "quantized");
       await engine.scope(async () => {
         const weights = await source.load(block);
-        if (options.propagate === "full") await fullPrecisionBlock(source, work, options, main, block, weights, last);
+        if (options.propagate === "full")
+          await fullPrecisionBlock(source, work, options, main, block, weights, last, byStage);
         else await quantizedBlock(source, work, options, main, full, block, weights);
       });
       await requireNoOverflow(engine, `block ${block}`);
@@ -138,7 +139,10 @@ function lastMeasured(source: BlockSource, work: BlockWork): number {
   return -1;
 }
 
-/** Every linear of the block sees the full-precision stream (the paper's way): one pass measures all of them. */
+/**
+ * Every linear of the block sees the full-precision stream (the paper's way): one pass measures all of them, or one a stage, from the
+ * same states.
+ */
 async function fullPrecisionBlock(
   source: BlockSource,
   work: BlockWork,
@@ -147,42 +151,51 @@ async function fullPrecisionBlock(
   block: number,
   weights: BlockWeights,
   last: number,
+  byStage: boolean,
 ): Promise<void> {
   const { engine, windows, signal } = options;
   const stages = source.stages(block, weights);
   const needed = stages.map((stage) => stage.slots.some((slot) => work.needsStatistics(block, slot)));
   const isLast = block === last;
-  const measured = stages.map((stage, index) =>
-    needed[index] ? createStatistics(engine, inputColumns(weights, stage), false) : undefined,
-  );
-  if (block <= last) {
-    for (let window = 0; window < windows; window++) {
-      await breathe(signal);
-      await engine.scope(async () => {
-        const before = await stream.load(window, HIDDEN_ONLY);
-        let state = before;
-        for (const [index, stage] of stages.entries()) {
-          if (isLast && !needed.slice(index).some(Boolean)) break;
-          const input = stage.input(state);
-          const accumulator = measured[index];
-          if (accumulator) accumulate(engine, accumulator, input);
-          state = stage.advance(state, input);
-        }
-        await stream.save(window, before, { hidden: state.hidden });
-      });
-      work.onWindow(
-        block,
-        stages.flatMap((stage) => stage.slots),
-        window,
-      );
-    }
-  }
-  for (const [index, stage] of stages.entries()) {
-    await breathe(signal);
+  const parts = byStage ? stages.map((_, index) => [index]) : [[...stages.keys()]];
+  for (const part of parts) {
+    const advances = part === parts.at(-1) && !isLast; // its pass takes the stream through the block, whatever it measures
     await engine.scope(async () => {
-      const accumulator = measured[index];
-      const statistics = accumulator && (await finishStatistics(engine, accumulator, whereOf(block, stage)));
-      await work.quantizeStage(block, stage.slots, weights, statistics);
+      const measured = stages.map((stage, index) =>
+        needed[index] && part.includes(index)
+          ? createStatistics(engine, inputColumns(weights, stage), false)
+          : undefined,
+      );
+      const toMeasure = measured.findLastIndex((accumulator) => accumulator !== undefined);
+      const end = advances ? stages.length : toMeasure + 1;
+      for (let window = 0; window < windows && end > 0 && block <= last; window++) {
+        await breathe(signal);
+        await engine.scope(async () => {
+          const before = await stream.load(window, HIDDEN_ONLY);
+          let state = before;
+          for (const [index, stage] of stages.slice(0, end).entries()) {
+            const input = stage.input(state);
+            const accumulator = measured[index];
+            if (accumulator) accumulate(engine, accumulator, input);
+            if (index + 1 < end || advances) state = stage.advance(state, input);
+          }
+          if (advances) await stream.save(window, before, { hidden: state.hidden });
+        });
+        work.onWindow(
+          block,
+          part.flatMap((index) => stages[index].slots),
+          window,
+        );
+      }
+      for (const index of part) {
+        const stage = stages[index];
+        await breathe(signal);
+        await engine.scope(async () => {
+          const accumulator = measured[index];
+          const statistics = accumulator && (await finishStatistics(engine, accumulator, whereOf(block, stage)));
+          await work.quantizeStage(block, stage.slots, weights, statistics);
+        });
+      }
     });
   }
 }

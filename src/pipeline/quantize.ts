@@ -8,6 +8,7 @@ import type { QuantizedRecord } from "../quant/record.js";
 import { breathe } from "../turns.js";
 import { ActivationBudget, type SpillFile } from "./activations.js";
 import { type BlockSource, runBlocks } from "./blocks.js";
+import { type BlockNeed, blockNeed, LEAVES, withRoom } from "./device-plan.js";
 import { correctionShare, type JobCost, jobCost } from "./estimate.js";
 import type { LinearDone, OnEvent } from "./events.js";
 import { type JobIdentity, type Journal, openJob } from "./journal.js";
@@ -68,6 +69,8 @@ export interface JobRun extends QuantizeJob {
   emit: OnEvent;
   budget: ActivationBudget;
   cost: JobCost;
+  /** What a block takes of the engine's memory, where that is not the host's. */
+  need?: BlockNeed;
   /** Names of the linears that an earlier run finished. */
   finished: ReadonlySet<string>;
   bySlot: ReadonlyMap<string, PlannedLinear>;
@@ -103,11 +106,16 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
   const progress = new Progress(cost.total);
   let lastReport = Number.NEGATIVE_INFINITY;
   const done = new Map<string, LinearDone>();
+  const room = job.engine.roomBytes();
+  const need =
+    room > 0 && !isTrained(planned)
+      ? blockNeed(planned, job.source.stageSlots, recipe, windows[0]?.length ?? 0)
+      : undefined;
   const budget = new ActivationBudget(
     job.activationMemory ?? Number.POSITIVE_INFINITY,
     job.createSpill,
     (bytes) => emit({ type: "spill", bytes }),
-    Math.floor(job.engine.roomBytes() / 2), // the other half is for the block at work
+    Math.max(0, Math.min(Math.floor(room / 2), room - (need?.whole ?? 0))), // the rest is for the block at work
   );
   const doneOf = (
     { spec, block, plan }: PlannedLinear,
@@ -135,6 +143,7 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
     emit,
     budget,
     cost,
+    need,
     finished,
     bySlot: new Map(planned.map((linear) => [`${linear.block}/${linear.spec.slot}`, linear])),
     advance(operations) {
@@ -181,6 +190,7 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
 /** Methods that take one linear at a time. They change nothing but linears. */
 async function quantizeByLinear(run: JobRun): Promise<ReadonlyMap<string, Float32Array>> {
   const { engine, planned, recipe, windows, journal, signal, emit, finished, bySlot, budget } = run;
+  const measures = new Set<string>();
   /** The last linear's way into the journal, beside the work on the next one: a disk takes its time to be sure. */
   let writing: Promise<void> | undefined;
   const write = async (linear: PlannedLinear, unit: Unit) => {
@@ -221,8 +231,17 @@ async function quantizeByLinear(run: JobRun): Promise<ReadonlyMap<string, Float3
             continue;
           }
           const since = performance.now();
-          const { record, metrics } = await engine.scope(() =>
-            quantizeLinear(plan, weights.linears[slot].weight, statistics, { engine, seed: recipe.seed, name, signal }),
+          const quantized = () =>
+            engine.scope(() =>
+              quantizeLinear(plan, weights.linears[slot].weight, statistics, {
+                engine,
+                seed: recipe.seed,
+                name,
+                signal,
+              }),
+            );
+          const { record, metrics } = await withRoom(budget, quantized, ({ message }) =>
+            emit({ type: "warning", message: `${name}: ${message}; ${LEAVES}` }),
           );
           const unit = { name, record, metrics, seconds: (performance.now() - since) / 1000 };
           await writing;
@@ -245,6 +264,11 @@ async function quantizeByLinear(run: JobRun): Promise<ReadonlyMap<string, Float3
       propagate: recipe.propagate,
       correctionWindows: Math.ceil(correctionShare(planned, recipe) * windows.length),
       budget,
+      need: run.need,
+      onShortage(measure) {
+        if (!measures.has(measure)) emit({ type: "warning", message: `the card has little memory left: ${measure}` });
+        measures.add(measure); // told once, not for each block
+      },
       signal,
     },
   ).finally(() => Promise.allSettled([writing])); // what is finished is kept, whatever stopped the rest
