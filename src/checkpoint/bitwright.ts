@@ -275,17 +275,13 @@ async function readStages(
     const centroids = await floats.read(`codebook.${s}.${t}`);
     stages.push({ indices: new Uint16Array(vectors), centroids, codewords });
   }
-  const widths = segment.codewords.map(indexBits);
-  const reader = new BitReader(await readWords(tensors, `indices.${s}`));
-  for (let i = 0; i < vectors; i++) {
-    for (const [t, { indices, codewords }] of stages.entries()) {
-      const index = reader.read(widths[t]);
-      if (index >= codewords) {
-        throw formatError(
-          `tensor ${tensors.layer}.indices.${s}: vector ${i} has codeword ${index} of a codebook of ${codewords}`,
-        );
-      }
-      indices[i] = index;
+  new BitReader(await readWords(tensors, `indices.${s}`)).readInTurn(indexStreams(stages), 0, vectors);
+  for (const { indices, codewords } of stages) {
+    for (let i = 0; i < vectors; i++) {
+      if (indices[i] < codewords) continue;
+      throw formatError(
+        `tensor ${tensors.layer}.indices.${s}: vector ${i} has codeword ${indices[i]} of a codebook of ${codewords}`,
+      );
     }
   }
   return stages;

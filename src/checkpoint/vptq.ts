@@ -234,13 +234,8 @@ async function readGroups(
     const main = new Uint16Array(vectorRows * width);
     const rest = new Uint16Array(residual > 0 ? vectorRows * width : 0);
     for (let r = 0; r < vectorRows; r++) {
-      for (let j = 0; j < groupColumns; j++) {
-        const [first, second] = next.read();
-        if (j >= width) continue; // padding of a short last group
-        main[r * width + j] = first;
-        if (residual > 0) rest[r * width + j] = second;
-      }
-      next.endRow();
+      next.read(main, rest, r * width, width);
+      next.endRow(groupColumns - width); // padding of a short last group
     }
     const book = (centroids: Float32Array, size: number) =>
       centroids.slice(g * size * vectorLength, (g + 1) * size * vectorLength);
@@ -253,32 +248,42 @@ async function readGroups(
   return segments;
 }
 
-/** Main and residual index of one vector after another, packed or not. */
-async function indexStream(tensors: LayerTensors, setting: VptqSetting) {
+/** Main and residual indices of one row of vectors after another, packed or not. */
+interface IndexStream {
+  /** The next `count`, into `main` and, where there is a residual codebook, `rest` from `begin` on. */
+  read(main: Uint16Array, rest: Uint16Array, begin: number, count: number): void;
+  /** Passes over `padding` vectors and on to the next row. */
+  endRow(padding: number): void;
+}
+
+async function indexStream(tensors: LayerTensors, setting: VptqSetting): Promise<IndexStream> {
   const { codewords, residual } = setting;
-  const pair: [main: number, residual: number] = [0, 0];
   if (setting.packed) {
     const reader = new BitReader(await readWords(tensors, "indices"));
-    const widths = [indexBits(codewords), residual > 0 ? indexBits(residual) : 0];
+    const [width, restWidth] = [indexBits(codewords), residual > 0 ? indexBits(residual) : 0];
     return {
-      read() {
-        pair[0] = reader.read(widths[0]);
-        if (residual > 0) pair[1] = reader.read(widths[1]);
-        return pair;
+      read(main, rest, begin, count) {
+        const streams = [{ values: main, width }];
+        if (residual > 0) streams.push({ values: rest, width: restWidth });
+        reader.readInTurn(streams, begin, count);
       },
-      endRow: () => reader.align(),
+      endRow(padding) {
+        reader.skip(padding * (width + restWidth));
+        reader.align();
+      },
     };
   }
   const main = await readIndices(tensors, "indices", codewords);
   const rest = residual > 0 ? await readIndices(tensors, "res_indices", residual) : undefined;
   let at = 0;
   return {
-    read() {
-      pair[0] = main[at];
-      if (rest) pair[1] = rest[at];
-      at++;
-      return pair;
+    read(mains, rests, begin, count) {
+      mains.set(main.subarray(at, at + count), begin);
+      if (rest) rests.set(rest.subarray(at, at + count), begin);
+      at += count;
     },
-    endRow() {},
+    endRow(padding) {
+      at += padding;
+    },
   };
 }

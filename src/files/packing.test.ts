@@ -48,6 +48,19 @@ describe("bit packing", () => {
         const parts = streams.map(({ width, values }) => ({ width, values: Uint32Array.from(values) }));
         writer.writeInTurn(parts, begin, count);
         writer.writeInTurn(parts, 0, 1); // goes on where it was
+        const back = parts.map(({ width }) => ({ width, values: new Uint32Array(40) }));
+        const reader = new BitReader(one);
+        reader.readInTurn(back, begin, count);
+        for (const [s, { values, width }] of parts.entries()) {
+          const cut = values.map((value) => value & (2 ** width - 1)).subarray(begin, begin + count);
+          expect(back[s].values.subarray(begin, begin + count)).toEqual(cut);
+        }
+        const again = new BitReader(one);
+        again.skip(count * parts.reduce((sum, { width }) => sum + width, 0)); // to where the other is
+        for (const { width, values } of parts) {
+          expect(again.read(width)).toBe(values[0] & (2 ** width - 1));
+          expect(reader.read(width)).toBe(values[0] & (2 ** width - 1));
+        }
         const single = new BitWriter(each);
         for (const i of [...Array.from({ length: count }, (_, i) => begin + i), 0]) {
           for (const { width, values } of streams) single.write(values[i], width);

@@ -87,6 +87,47 @@ export class BitReader {
     return (bits & maskOf(width)) >>> 0;
   }
 
+  /** The inverse of `writeInTurn`: `count` values of each stream, into its `values` from `begin` on. */
+  readInTurn(streams: readonly BitStream[], begin: number, count: number): void {
+    const [first, second] = streams;
+    if (streams.length === 2 && first.width + second.width < 32) {
+      this.readPairs(first, second, begin, count);
+      return;
+    }
+    for (let i = begin; i < begin + count; i++) {
+      for (const { values, width } of streams) values[i] = this.read(width);
+    }
+  }
+
+  private readPairs(first: BitStream, second: BitStream, begin: number, count: number): void {
+    const { words } = this;
+    const lowWidth = first.width;
+    const width = lowWidth + second.width;
+    const [lowMask, highMask] = [maskOf(lowWidth), maskOf(second.width)];
+    const [low, high] = [first.values, second.values];
+    let { word, shift } = this;
+    for (let i = begin; i < begin + count; i++) {
+      let bits = words[word] >>> shift;
+      shift += width;
+      if (shift >= 32) {
+        word++;
+        shift -= 32;
+        if (shift > 0) bits |= words[word] << (width - shift);
+      }
+      low[i] = bits & lowMask;
+      high[i] = (bits >>> lowWidth) & highMask;
+    }
+    this.word = word;
+    this.shift = shift;
+  }
+
+  /** Passes over so many bits. */
+  skip(bits: number): void {
+    const end = this.shift + bits;
+    this.word += Math.floor(end / 32);
+    this.shift = end % 32;
+  }
+
   align(): void {
     if (this.shift > 0) this.word++;
     this.shift = 0;
