@@ -112,13 +112,12 @@ export async function quantizeByTraining(run: JobRun): Promise<ReadonlyMap<strin
           },
         );
         const seconds = (performance.now() - since) / 1000 / Math.max(1, Object.keys(grids).length);
-        for (const linear of planned) {
-          const { slot, name } = linear.spec;
-          if (linear.plan.method === "keep") continue;
-          const unit: Unit = { name, seconds, ...result.linears[slot] };
-          await writeUnit(journal, unit);
-          records.set(slot, unit);
-          run.finish(linear, unit, false);
+        const trained = planned.filter(({ plan }) => plan.method !== "keep");
+        for (const { spec } of trained)
+          records.set(spec.slot, { name: spec.name, seconds, ...result.linears[spec.slot] });
+        await Promise.all([...records.values()].map((unit) => writeUnit(journal, unit))); // a disk takes its time for each
+        for (const linear of trained) {
+          run.finish(linear, records.get(linear.spec.slot) as Unit, false);
           run.advance(linear.operations);
         }
         const unit: BlockUnit = { vectors: result.vectors };
