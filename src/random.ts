@@ -49,7 +49,7 @@ export function createRandom(seed: number, ...parts: (number | string)[]): Rando
   };
   const next = () => ((bits() >>> 5) * 67108864 + (bits() >>> 6)) / 9007199254740992;
   const fill = (target: Float64Array, count: number) => {
-    // the same steps on variables that no closure holds, which stay in registers
+    // `bits` twice a number, on variables that no closure holds: they stay in registers
     let [w, x, y, z] = [a, b, c, d];
     for (let i = 0; i < count; i++) {
       let product = Math.imul(x, 5);

@@ -112,8 +112,8 @@ async function useEngine(): Promise<void> {
     hint.hidden = text === undefined;
     hasEngine = true;
     showFailure(undefined);
-    await makePlan();
     markField(undefined);
+    await makePlan();
   } catch (error) {
     info.textContent = "";
     markField(error);

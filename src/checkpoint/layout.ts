@@ -48,7 +48,10 @@ export interface Layout<Setting> {
   readonly name: RecordLayout;
   /** True, or why the layout cannot hold a record of this shape. */
   accepts(shape: RecordShape): true | Refusal;
-  /** Tensors in the order in which they are stored, and the layer's part of the configuration. */
+  /**
+   * Tensors in the order in which they are stored, and the layer's part of the configuration. Values that the storage type cannot hold
+   * are a "format" error when the bytes are asked for.
+   */
   write(record: QuantizedRecord): { tensors: LayerTensor[]; setting: { [key: string]: unknown } };
   /** Shape of the record, with every tensor's type and shape checked; reads no data. Throws "format". */
   shape(tensors: LayerTensors, setting: Setting): RecordShape;

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { fixtureConfig, fixtureWeights } from "../../test/golden/families/fixtures.js";
-import type { Engine } from "../engine/engine.js";
 import { createReferenceEngine } from "../engine/reference/index.js";
+import { BitwrightError } from "../errors.js";
 import { bf16ToF32, f32ToBF16 } from "../tensor/index.js";
 import { loadBlock } from "./block.js";
 
@@ -40,7 +40,7 @@ describe("readAhead", () => {
     const engine = createReferenceEngine();
     const { source, reads, most } = counted();
     const ahead = readAhead(engine, config, source);
-    ahead.prefetch(1);
+    ahead.prefetch(1, false);
     await settled();
     const before = reads.length;
     expect(before).toBeGreaterThan(7);
@@ -68,7 +68,7 @@ describe("readAhead", () => {
       },
     });
     const [query, key] = ["q_proj", "k_proj"].map((name) => `model.layers.1.self_attn.${name}.weight`);
-    ahead.prefetch(1);
+    ahead.prefetch(1, false);
     await settled();
     const before = reads.length;
     expect(reads).not.toContain(query);
@@ -80,9 +80,9 @@ describe("readAhead", () => {
     expect(halves.filter((name) => name === query)).toHaveLength(2);
   });
 
-  it("uploads what is stored in 16 bits where there is room, and drops what nobody took", async () => {
-    let room = 2 ** 30;
-    const engine: Engine = Object.assign(createReferenceEngine(), { roomBytes: () => room });
+  it("uploads what is stored in 16 bits where that is wanted, and drops what nobody took", async () => {
+    const engine = createReferenceEngine();
+    engine.roomBytes = () => 2 ** 30;
     const { source } = counted();
     const values = f32ToBF16(Float32Array.from({ length: 40 * 40 }, (_, i) => i - 7));
     const names: string[] = [];
@@ -94,31 +94,59 @@ describe("readAhead", () => {
       },
     });
     const [query, key] = ["q_proj", "k_proj"].map((name) => `model.layers.1.self_attn.${name}.weight`);
+    const load = (name: string) =>
+      engine.scope(async () => {
+        const before = names.length;
+        expect(await engine.read(await loadWeight(engine, ahead, name, [40, 40]))).toEqual(bf16ToF32(values));
+        expect(names.length).toBe(before); // not read again
+      });
+    const held = () => [engine.liveBytes(), ahead.earlyBytes()];
     await engine.scope(async () => {
-      ahead.prefetch(1);
+      ahead.prefetch(1, true);
       await settled(); // within a scope, which does not own what waits
     });
-    const before = names.length;
-    expect(engine.liveBytes()).toBe(4 * 2 * 40 * 40);
-    await engine.scope(async () => {
-      const tensor = await loadWeight(engine, ahead, query, [40, 40]);
-      expect(await engine.read(tensor)).toEqual(bf16ToF32(values));
-    });
-    expect(engine.liveBytes()).toBe(3 * 2 * 40 * 40);
-    expect(names.length).toBe(before); // not read again
-    room = 64 * 2 * 40 * 40 - 1;
-    ahead.prefetch(1);
+    expect(held()).toEqual([4 * 2 * 40 * 40, 4 * 2 * 40 * 40]);
+    await load(query);
+    expect(held()).toEqual([3 * 2 * 40 * 40, 3 * 2 * 40 * 40]);
+    ahead.prefetch(1, false);
+    expect(held()).toEqual([0, 0]);
     await settled();
-    expect(engine.liveBytes()).toBe(0); // the earlier ones are gone, and there is no room for others
-    await engine.scope(async () => {
-      const again = names.length;
-      expect(await engine.read(await loadWeight(engine, ahead, key, [40, 40]))).toEqual(bf16ToF32(values));
-      expect(names.length).toBe(again);
-    });
-    room = 2 ** 30;
-    ahead.prefetch(1);
+    expect(held()).toEqual([0, 0]);
+    await load(key);
+    ahead.prefetch(1, true);
     ahead.close(); // before the first is read
     await settled();
+    expect(held()).toEqual([0, 0]);
+  });
+
+  it("keeps on the host what the engine has no room for, and frees what cannot be widened", async () => {
+    const engine = createReferenceEngine();
+    engine.roomBytes = () => 2 ** 30;
+    const { source } = counted();
+    const values = f32ToBF16(Float32Array.from({ length: 40 * 40 }, (_, i) => i - 7));
+    const ahead = readAhead(engine, config, {
+      ...source,
+      readHalf: async (name) => (name.includes("self_attn") ? { dtype: "bf16", values } : undefined),
+    });
+    const name = "model.layers.1.self_attn.q_proj.weight";
+    const { upload, cast } = engine;
+    engine.upload = () => {
+      throw new BitwrightError("memory", "no room", "buy some");
+    };
+    ahead.prefetch(1, true);
+    await settled();
+    engine.upload = upload;
+    await engine.scope(async () => {
+      expect(await engine.read(await loadWeight(engine, ahead, name, [40, 40]))).toEqual(bf16ToF32(values));
+    });
+    ahead.prefetch(1, true);
+    await settled();
+    engine.cast = () => {
+      throw new BitwrightError("memory", "no room", "buy some");
+    };
+    await expect(engine.scope(() => loadWeight(engine, ahead, name, [40, 40]))).rejects.toThrow("no room");
+    engine.cast = cast;
+    ahead.close();
     expect(engine.liveBytes()).toBe(0);
   });
 
@@ -126,14 +154,14 @@ describe("readAhead", () => {
     const engine = createReferenceEngine();
     const name = "model.layers.1.mlp.up_proj.weight";
     const ahead = readAhead(engine, config, counted(name).source);
-    ahead.prefetch(1);
+    ahead.prefetch(1, false);
     await settled();
     await expect(loadBlock(engine, config, ahead, 1)).rejects.toThrow("torn");
   });
 
   it("has nothing to do behind the last block", async () => {
     const { source, reads } = counted();
-    readAhead(createReferenceEngine(), config, source).prefetch(config.layers);
+    readAhead(createReferenceEngine(), config, source).prefetch(config.layers, true);
     await settled();
     expect(reads).toEqual([]);
   });

@@ -1,67 +1,76 @@
 import type { Engine } from "../engine/engine.js";
+import { BitwrightError } from "../errors.js";
 import { blockLinears, blockVectors } from "./block.js";
 import type { ModelConfig } from "./config.js";
 import { type HalfTensor, type HalfValues, uploadHalf, type WeightSource } from "./weights.js";
 
 /** A source that reads a block's tensors before they are asked for. */
 export interface ReadAhead extends WeightSource {
-  /** Begins to read the tensors of a block, one after the other; nothing where there is no such block. Drops what waits unread. */
-  prefetch(block: number): void;
+  /**
+   * Begins to read the tensors of a block, one after the other; nothing where there is no such block. With `upload`, those stored in
+   * 16 bits go into the engine. Drops what waits unread.
+   */
+  prefetch(block: number, upload: boolean): void;
+  /** Of what waits in the engine. */
+  earlyBytes(): number;
   /** Drops what waits. */
   close(): void;
 }
 
-/** A tensor is uploaded early while the engine has so many times its bytes left: the block at work comes first. */
-const ROOM = 64;
-
-/** One of these. */
-interface Early {
-  values?: Float32Array;
-  half?: HalfValues;
-  tensor?: HalfTensor;
-}
+/** A tensor that was read: as f32, as it is stored, or that in the engine. */
+type Read = { values: Float32Array } | { half: HalfValues } | { tensor: HalfTensor };
+type Part<K extends string> = Read extends infer R ? (R extends Record<K, infer V> ? V : never) : never;
 
 /**
- * Reads while something else is at work, and uploads what is stored in 16 bits: for engines whose memory is not the host's, so that
- * the host has room for one more block. What goes wrong is thrown by the `read` that wanted it.
+ * Reads while something else is at work: for engines whose memory is not the host's, so that the host has room for one more block.
+ * What goes wrong is thrown by the `read` that wanted it.
  */
 export function readAhead(engine: Engine, config: ModelConfig, source: WeightSource): ReadAhead {
-  let waiting = new Map<string, Promise<Early>>();
-  const fetch = async (name: string, shape: readonly number[], isWanted: () => boolean): Promise<Early> => {
+  let waiting = new Map<string, Promise<Read>>();
+  const early = new Set<HalfTensor>();
+  const fetch = async (name: string, shape: readonly number[], uploads: () => boolean): Promise<Read> => {
     const half = await source.readHalf?.(name, shape);
     if (!half) return { values: await source.read(name, shape) };
-    if (!isWanted() || ROOM * half.values.byteLength > engine.roomBytes()) return { half };
-    return { tensor: engine.keep(uploadHalf(engine, half, shape)) };
+    if (!uploads()) return { half };
+    try {
+      const tensor = engine.keep(uploadHalf(engine, half, shape));
+      early.add(tensor);
+      return { tensor };
+    } catch (error) {
+      if (error instanceof BitwrightError && error.kind === "memory") return { half };
+      throw error;
+    }
   };
   const drop = () => {
-    const dropped = waiting;
     waiting = new Map();
-    for (const early of dropped.values())
-      void early.then(
-        ({ tensor }) => tensor?.dispose(),
-        () => {},
-      );
+    for (const tensor of early) tensor.dispose();
+    early.clear();
   };
-  /** What waits of a tensor, where `part` is what it waits as. */
-  const take = async <P extends keyof Early>(name: string, part: P): Promise<Early[P]> => {
-    const early = waiting.get(name);
-    const found = (await early)?.[part];
-    if (found !== undefined && waiting.get(name) === early) waiting.delete(name);
-    return found;
+  /** Hands over a tensor that waits, where it was read as `part`. */
+  const take = async <K extends "values" | "half" | "tensor">(name: string, part: K): Promise<Part<K> | undefined> => {
+    const promise = waiting.get(name);
+    const read = (await promise) as Partial<Record<K, Part<K>>> | undefined;
+    if (read?.[part] === undefined || waiting.get(name) !== promise) return undefined;
+    waiting.delete(name);
+    return read[part];
   };
   return {
     has: (name) => source.has(name),
     shape: (name) => source.shape(name),
     read: async (name, shape) => (await take(name, "values")) ?? source.read(name, shape),
     readHalf: async (name, shape) => (await take(name, "half")) ?? source.readHalf?.(name, shape),
-    uploaded: (name) => take(name, "tensor"),
-    prefetch(block) {
+    async uploaded(name) {
+      const tensor = await take(name, "tensor");
+      if (tensor) early.delete(tensor);
+      return tensor;
+    },
+    prefetch(block, upload) {
       drop();
       if (block >= config.layers) return;
       const mine = waiting;
       let last: Promise<unknown> = Promise.resolve();
       const next = (name: string, shape: readonly number[]) => {
-        const own = last.then(() => fetch(name, shape, () => waiting === mine));
+        const own = last.then(() => fetch(name, shape, () => upload && waiting === mine));
         last = own.catch(() => {}); // told when it is read
         waiting.set(name, own);
         own.catch(() => {});
@@ -73,6 +82,7 @@ export function readAhead(engine: Engine, config: ModelConfig, source: WeightSou
       for (const { tensor, size, absent } of blockVectors(config, block))
         if (absent === undefined) next(tensor, [size]);
     },
+    earlyBytes: () => [...early].reduce((sum, { bytes }) => sum + bytes, 0),
     close: drop,
   };
 }

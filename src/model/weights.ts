@@ -21,7 +21,7 @@ export interface WeightSource {
   read(name: string, shape: readonly number[]): Promise<Float32Array>;
   /** The same values as they are stored, where that is in 16 bits, else undefined; NaN and infinity come through. */
   readHalf?(name: string, shape: readonly number[]): Promise<HalfValues | undefined>;
-  /** The values of `readHalf` where they are in the engine already; the caller's from then on. */
+  /** Hands over the values of `readHalf` where they are in the engine already (readAhead): the caller disposes of them. */
   uploaded?(name: string): Promise<HalfTensor | undefined>;
 }
 
@@ -48,8 +48,12 @@ export async function loadWeight(
   if (!early && !half) return engine.upload(await source.read(name, shape), shape, "f32");
   return engine.scope(async () => {
     const stored = early ?? uploadHalf(engine, half as HalfValues, shape);
-    const tensor = engine.cast(stored, "f32");
-    stored.dispose();
+    let tensor: F32;
+    try {
+      tensor = engine.cast(stored, "f32");
+    } finally {
+      stored.dispose();
+    }
     if (!(await engine.allFinite(tensor))) checkFinite(name, await engine.read(tensor), shape);
     return tensor;
   });

@@ -2,7 +2,7 @@ import { fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { findCudaDriver } from "../engine/cuda/driver.js";
 import type { EngineName } from "../engine/engine.js";
-import { BitwrightError, type ErrorKind, usageError } from "../errors.js";
+import { BitwrightError, type ErrorKind, unsupportedError, usageError } from "../errors.js";
 import type { LinearDone } from "../pipeline/events.js";
 import type { Recipe } from "../pipeline/recipe.js";
 import { type JobShare, shareOf } from "../pipeline/share.js";
@@ -17,6 +17,7 @@ import type { PreparedJob } from "./quantize.js";
 export interface ShareOrder {
   model: string;
   recipe: Recipe;
+  /** The text as token ids; the windows are drawn from them again. */
   calibration?: PreparedJob["calibration"];
   format?: CheckpointFormat;
   journal: string;
@@ -29,8 +30,9 @@ export interface ShareOrder {
 /** What follows the order once the journal is open. */
 export const BEGIN = "begin";
 
-/** What it answers. */
+/** What it answers; "ready" when it waits for its beginning. */
 export type ShareMessage =
+  | { type: "ready" }
   | { type: "linear"; done: LinearDone }
   | { type: "finished" }
   | { type: "failed"; kind: ErrorKind; message: string; remedy?: string };
@@ -43,7 +45,8 @@ export async function requireCards(devices: readonly number[], engine: EngineNam
       "leave it out",
     );
   const found = await findCudaDriver();
-  const count = "driver" in found ? found.driver.cards().length : 0;
+  if ("reason" in found) throw unsupportedError(`no cuda engine: ${found.reason}`, "bitwright doctor says what to do");
+  const count = found.driver.cards().length;
   const absent = devices.find((device) => device >= count);
   if (absent !== undefined)
     throw usageError(
@@ -67,7 +70,13 @@ export function sharedOut(
   if (signal?.aborted) stop.abort();
   let onLinear = (_done: LinearDone) => {};
   const orders = options.map((engineOptions, index) => ({ ...order, engineOptions, index, count })).slice(1);
-  const processes = orders.map((one) => startShare(one, stop.signal, (done) => onLinear(done)));
+  const processes: ShareProcess[] = [];
+  try {
+    for (const one of orders) processes.push(startShare(one, stop.signal, (done) => onLinear(done)));
+  } catch (error) {
+    stop.abort(); // those that were started
+    throw error;
+  }
   const finished = processes.map((process) =>
     process.finished.catch((error: unknown) => {
       stop.abort();
@@ -77,6 +86,7 @@ export function sharedOut(
   const all = Promise.allSettled(finished);
   return {
     ...shareOf(0, count),
+    ready: async () => void (await Promise.all(processes.map(({ ready }) => ready))),
     async others(tell) {
       onLinear = tell;
       for (const process of processes) process.begin();
@@ -91,6 +101,8 @@ export function sharedOut(
 /** A process that gets ready for its share, and does it from `begin` on. */
 interface ShareProcess {
   begin(): void;
+  /** Resolves when it can begin; rejects when it cannot. */
+  ready: Promise<void>;
   /** Resolves when the share is in the journal. */
   finished: Promise<void>;
 }
@@ -100,6 +112,10 @@ function startShare(order: ShareOrder, signal: AbortSignal, onLinear: (done: Lin
   // "advanced" carries typed arrays
   const file = fileURLToPath(new URL("./share-process.js", import.meta.url));
   const child = fork(file, { stdio: "inherit", serialization: "advanced" });
+  let toldReady = () => {};
+  const isReady = new Promise<void>((resolve) => {
+    toldReady = resolve;
+  });
   const finished = new Promise<void>((resolve, reject) => {
     const stop = () => void child.kill("SIGTERM");
     let outcome: ShareMessage | undefined;
@@ -107,6 +123,7 @@ function startShare(order: ShareOrder, signal: AbortSignal, onLinear: (done: Lin
     if (signal.aborted) stop();
     child.on("message", (message: ShareMessage) => {
       if (message.type === "linear") onLinear(message.done);
+      else if (message.type === "ready") toldReady();
       else outcome = message;
     });
     child.on("error", reject);
@@ -130,5 +147,10 @@ function startShare(order: ShareOrder, signal: AbortSignal, onLinear: (done: Lin
     if (child.connected) child.send(message, () => {}); // a process that is gone is told of by its exit
   };
   send(order);
-  return { begin: () => send(BEGIN), finished };
+  const ready = Promise.race([isReady, finished]);
+  ready.catch(() => {}); // told by `finished` too
+  const begin = () => {
+    if (!signal.aborted) send(BEGIN); // it would overtake the signal that ends the process
+  };
+  return { begin, ready, finished };
 }

@@ -35,6 +35,7 @@ async function run(order: ShareOrder): Promise<void> {
   try {
     const { engine } = await createEngine(order.engine, order.engineOptions);
     try {
+      await tell({ type: "ready" });
       await begun;
       throwIfAborted(stop.signal);
       await quantizeLinears(model, order.recipe, {

@@ -147,6 +147,7 @@ export class ActivationStore {
       if (!(entry?.data instanceof Tensor)) continue;
       const data = await this.engine.read(entry.data);
       this.forget(entry);
+      this.entries[window] = undefined; // not to be forgotten twice, should the disk be full
       this.entries[window] = await this.outside({ ...entry, data });
     }
   }

@@ -9,7 +9,7 @@ import { createRopeTables, type RopeTables } from "../model/rope.js";
 import { blockStages } from "../model/stages.js";
 import type { WeightSource } from "../model/weights.js";
 import { type F32, Tensor } from "../tensor/index.js";
-import type { BlockSource } from "./blocks.js";
+import type { BlockSource, NextBlock } from "./blocks.js";
 import type { TrainingSource } from "./training.js";
 
 /** Blocks of a model for the block loop. `close` frees the rotary tables that it keeps. */
@@ -46,11 +46,12 @@ export function modelBlocks(
   return {
     blocks: config.layers,
     stageSlots: stageSlots(config),
-    async load(block) {
+    async load(block: number, next: NextBlock = { block: block + 1, upload: false }) {
       const weights = await loadBlock(engine, config, ahead ?? source, block);
-      ahead?.prefetch(block + 1);
+      ahead?.prefetch(next.block, next.upload);
       return weights;
     },
+    earlyBytes: () => ahead?.earlyBytes() ?? 0,
     stages: (block, weights) =>
       blockStages({ engine, config, layer: block, rope: tables(), start: 0, activations }, weights),
     context: (block, running, scheme) => ({

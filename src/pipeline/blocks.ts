@@ -9,14 +9,23 @@ import { type ActivationBudget, ActivationStore } from "./activations.js";
 import { type BlockRoom, planBlock } from "./device-plan.js";
 
 // THE block loop: decoder blocks in order, each loaded alone, measured, quantized and freed, while the calibration windows'
-// activations wait outside the engine. Peak memory is one block and the activations, whatever the model's size.
+// activations wait outside the engine's scopes. Peak memory is one block and the activations, whatever the model's size.
+
+export interface NextBlock {
+  block: number;
+  /** Its weights may come into the engine early. */
+  upload: boolean;
+}
 
 /** What the loop needs of a model: blocks by number. */
 export interface BlockSource {
   readonly blocks: number;
   /** Slots of the linears of each stage; the same for every block. */
   readonly stageSlots: string[][];
-  load(block: number): Promise<BlockWeights>;
+  /** `next` is what will be wanted then: the block behind, on the host, where nothing else is said. */
+  load(block: number, next?: NextBlock): Promise<BlockWeights>;
+  /** Bytes of the next block's weights that are in the engine. */
+  earlyBytes(): number;
   stages(block: number, weights: BlockWeights): Stage[];
   /** Hidden state [1, T, D] of a window before the first block. */
   embed(window: number): Promise<F32>;
@@ -39,7 +48,8 @@ export interface BlockWork {
     statistics: LinearStatistics | undefined,
   ): Promise<Record<string, Float32Array>>;
   onBlock(block: number): void;
-  onWindow(block: number, slots: string[], window: number): void;
+  /** A window has passed, in one of so many `parts` of the pass through the block. */
+  onWindow(block: number, slots: string[], window: number, parts: number): void;
 }
 
 export interface BlockLoopOptions extends BlockRoom {
@@ -113,13 +123,18 @@ export async function runBlocks(source: BlockSource, work: BlockWork, options: B
       });
     }
     const last = lastMeasured(source, work);
-    for (let block = 0; block < source.blocks; block++) {
+    // nothing waits behind the others
+    const wanted = Array.from({ length: source.blocks }, (_, block) => block).filter(
+      (block) => block <= last || options.propagate !== "full" || work.hasWork?.(block) !== false,
+    );
+    for (const [at, block] of wanted.entries()) {
       await breathe(signal);
-      if (block > last && options.propagate === "full" && work.hasWork?.(block) === false) continue; // nothing waits behind it
       work.onBlock(block);
-      const byStage = await planBlock(options, options.propagate === "quantized");
+      const staged = options.propagate === "quantized";
+      const { byStage, uploadsNext } = await planBlock(options, block, staged, source.earlyBytes());
       await engine.scope(async () => {
-        const weights = await source.load(block);
+        const next = { block: wanted[at + 1] ?? source.blocks, upload: uploadsNext };
+        const weights = await source.load(block, next);
         if (options.propagate === "full")
           await fullPrecisionBlock(source, work, options, main, block, weights, last, byStage);
         else await quantizedBlock(source, work, options, main, full, block, weights);
@@ -185,6 +200,7 @@ async function fullPrecisionBlock(
           block,
           part.flatMap((index) => stages[index].slots),
           window,
+          parts.length,
         );
       }
       for (const index of part) {
@@ -243,7 +259,7 @@ async function quantizedBlock(
           }
           if (accumulator && stage) accumulate(engine, accumulator, stage.input(state), fullInput);
         });
-        work.onWindow(block, stage?.slots ?? [], window);
+        work.onWindow(block, stage?.slots ?? [], window, stages.length + 1);
       }
       mainParts = nextMain;
       fullParts = nextFull;

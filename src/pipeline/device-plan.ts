@@ -1,9 +1,8 @@
+import { NoRoom } from "../engine/device/pool.js";
 import type { Engine } from "../engine/engine.js";
-import { BitwrightError } from "../errors.js";
 import type { ActivationBudget } from "./activations.js";
 import { needsCorrection, needsStatistics } from "./methods.js";
 import type { PlannedLinear } from "./plan.js";
-import type { Recipe } from "./recipe.js";
 
 // A block in an engine's own memory: what it takes, and what is done where there is less.
 
@@ -13,54 +12,41 @@ export interface BlockNeed {
   whole: number;
   /** With those of a stage at a time. */
   byStage: number;
+  /** Its weights in 16 bits, which may come while the block before it is worked on. */
+  early: number;
 }
 
-/** What the largest block of a job takes whose linears are quantized one after the other, of windows of `tokens`. */
+/**
+ * What a block takes whose linears are quantized one after the other, of windows of `tokens`. `staged`: each stage sees what the
+ * quantized ones before it produce, and is measured on its own in any case. Linears that are not `isOpen` are only passed through.
+ */
 export function blockNeed(
-  planned: readonly PlannedLinear[],
-  stageSlots: readonly string[][],
-  recipe: Pick<Recipe, "propagate">,
-  tokens: number,
-): BlockNeed {
-  const blocks = new Set(planned.map(({ block }) => block));
-  const needs = Array.from(blocks, (block) =>
-    needOf(
-      planned.filter((linear) => linear.block === block),
-      stageSlots,
-      recipe.propagate === "quantized",
-      tokens,
-    ),
-  );
-  return {
-    whole: Math.max(0, ...needs.map(({ whole }) => whole)),
-    byStage: Math.max(0, ...needs.map(({ byStage }) => byStage)),
-  };
-}
-
-function needOf(
   linears: readonly PlannedLinear[],
   stageSlots: readonly string[][],
   staged: boolean,
   tokens: number,
+  isOpen: (linear: PlannedLinear) => boolean,
 ): BlockNeed {
   const corrected = staged && linears.some(({ plan }) => needsCorrection(plan));
-  const weights = linears.reduce((sum, { spec }) => sum + 4 * spec.rows * spec.columns, 0) * (corrected ? 2 : 1);
+  const count = linears.reduce((sum, { spec }) => sum + spec.rows * spec.columns, 0);
+  const weights = 4 * count * (corrected ? 2 : 1);
   const pass = linears.reduce((sum, { spec }) => sum + 6 * tokens * (spec.rows + spec.columns), 0);
   const stages = stageSlots.map((slots) => {
-    const own = linears.filter(({ spec }) => slots.includes(spec.slot));
-    const columns = own.some(({ plan }) => needsStatistics(plan)) ? own[0].spec.columns : 0;
+    const open = linears.filter((linear) => slots.includes(linear.spec.slot) && isOpen(linear));
+    const columns = open.some(({ plan }) => needsStatistics(plan)) ? open[0].spec.columns : 0;
     const sums = 4 * columns ** 2 * (corrected ? 2 : 1);
-    return { sums, work: sums + Math.max(0, ...own.map(workOf)) };
+    return { sums, work: sums + Math.max(0, ...open.map(workOf)) };
   });
+  const byStage = weights + Math.max(pass, ...stages.map(({ sums, work }) => sums + Math.max(pass, work)));
   const together = staged ? 0 : stages.reduce((sum, { sums }) => sum + sums, 0);
-  return {
-    whole: Math.max(weights + together + Math.max(pass, ...stages.map(({ work }) => work)), byStage()),
-    byStage: byStage(),
-  };
+  const whole = Math.max(byStage, weights + together + Math.max(pass, ...stages.map(({ work }) => work)));
+  return { whole, byStage, early: 2 * count };
+}
 
-  function byStage(): number {
-    return weights + Math.max(0, ...stages.map(({ sums, work }) => sums + Math.max(pass, work)));
-  }
+/** Bytes of the engine's memory that activations may take beside the largest block, of `room` that are free at first. */
+export function activationRoom(room: number, needs: readonly BlockNeed[]): number {
+  const block = Math.max(0, ...needs.map(({ whole, early }) => whole + early));
+  return Math.max(0, Math.min(Math.floor(room / 2), Math.floor(0.9 * room) - block)); // what else there is has a tenth
 }
 
 /** The Hessian in its order, its factors, of which some in f64, and the weights some times over. */
@@ -77,37 +63,50 @@ export interface BlockRoom {
   engine: Engine;
   budget: ActivationBudget;
   /** Absent where the engine's memory is the host's. */
-  need?: BlockNeed;
+  need?: (block: number) => BlockNeed;
   /** Told, in words, what is done where the engine has less memory than that. */
   onShortage?: (measure: string) => void;
 }
 
+export interface BlockPlan {
+  /** The block's stages are measured one after the other, each in a pass of its own. */
+  byStage: boolean;
+  /** There is room for the weights of the next block beside this one. */
+  uploadsNext: boolean;
+}
+
 /**
- * Makes room for a block before it is loaded: activations give way first. Returns whether its stages must be measured one at a time;
- * where they are anyway (`staged`), false.
+ * Makes room for a block before it is loaded: activations give way first, then it is split, unless it is measured by stages anyway
+ * (`staged`). `held` bytes of its weights are in the engine already.
  */
-export async function planBlock({ engine, budget, need, onShortage }: BlockRoom, staged: boolean): Promise<boolean> {
-  if (!need) return false;
-  const fits = need.whole <= engine.roomBytes() + budget.engineBytes;
-  if ((fits ? need.whole : need.byStage) > engine.roomBytes() && budget.engineBytes > 0) {
+export async function planBlock(room: BlockRoom, block: number, staged: boolean, held: number): Promise<BlockPlan> {
+  const { engine, budget, onShortage } = room;
+  const need = room.need?.(block);
+  if (!need) return { byStage: false, uploadsNext: false };
+  const free = () => engine.roomBytes() + held;
+  const splits = (bytes: number) => !staged && need.byStage < need.whole && need.whole > bytes;
+  const least = splits(free() + budget.engineBytes) ? need.byStage : need.whole;
+  if (least > free() && budget.engineBytes > 0) {
     onShortage?.(LEAVES);
     await budget.leaveEngine();
   }
-  if (staged || need.whole <= engine.roomBytes()) return false;
-  onShortage?.("the inputs of a block's linears are measured one after the other");
-  return true;
+  const byStage = splits(free());
+  if (byStage) onShortage?.("the inputs of a block's linears are measured one after the other");
+  // an engine that tells of its errors later would tell them to the reading, not to the work
+  return { byStage, uploadsNext: engine.name === "cuda" && need.whole + need.early <= free() };
 }
 
 /** Does what failed for want of memory again, once the activations have left the engine's. */
 export async function withRoom<T>(
   budget: ActivationBudget,
   work: () => Promise<T>,
-  onShortage: (error: BitwrightError) => void,
+  onShortage: (error: NoRoom) => void,
 ): Promise<T> {
   try {
     return await work();
   } catch (error) {
-    if (!(error instanceof BitwrightError && error.kind === "memory") || budget.engineBytes === 0) throw error;
+    // what a device tells later has spoiled its buffers: only a refusal at once can be mended
+    if (!(error instanceof NoRoom) || budget.engineBytes === 0) throw error;
     onShortage(error);
     await budget.leaveEngine();
     return work();

@@ -10,8 +10,11 @@ import type { Recipe } from "./recipe.js";
 // Rough costs of a job, for the time left and for dry runs. Nothing depends on them but what people are told.
 
 export interface JobCost {
-  /** Floating-point operations of a pass of one window: the stage before `slots`, and measuring their inputs. */
-  pass(slots: readonly string[]): number;
+  /**
+   * Floating-point operations of a pass of one window: measuring the inputs of `slots`, and one of so many `parts` of the way through
+   * the block. Parts that repeat the way of others are not counted twice: their sum is what was planned.
+   */
+  pass(slots: readonly string[], parts?: number): number;
   /** Operations of one training step on a window, forward and backward; 0 where nothing is trained. */
   step: number;
   /** Operations of the whole job, finished linears left out. */
@@ -39,7 +42,8 @@ export function jobCost(
       .filter((stage) => stage.some((slot) => slots.includes(slot)))
       .map((stage) => first.find(({ spec }) => stage.includes(spec.slot))?.spec.columns ?? 0)
       .reduce((sum, columns) => sum + length * columns ** 2 * (1 + 2 * share), 0);
-  const pass = (slots: readonly string[]) => measure(slots) + (forward * (full ? 1 : 1 + share)) / passes.length;
+  const pass = (slots: readonly string[], parts = passes.length) =>
+    measure(slots) + (forward * (full ? 1 : 1 + share)) / parts;
   const perBlock = passes.reduce((sum, slots) => sum + pass(slots), 0) * windows;
   const linears = planned
     .filter(({ spec }) => !isFinished(spec.name))

@@ -8,7 +8,7 @@ import type { QuantizedRecord } from "../quant/record.js";
 import { breathe } from "../turns.js";
 import { ActivationBudget, type SpillFile } from "./activations.js";
 import { type BlockSource, runBlocks } from "./blocks.js";
-import { type BlockNeed, blockNeed, LEAVES, withRoom } from "./device-plan.js";
+import { activationRoom, type BlockNeed, blockNeed, LEAVES, withRoom } from "./device-plan.js";
 import { correctionShare, type JobCost, jobCost } from "./estimate.js";
 import type { LinearDone, OnEvent } from "./events.js";
 import { type JobIdentity, type Journal, openJob } from "./journal.js";
@@ -70,7 +70,7 @@ export interface JobRun extends QuantizeJob {
   budget: ActivationBudget;
   cost: JobCost;
   /** What a block takes of the engine's memory, where that is not the host's. */
-  need?: BlockNeed;
+  need?: (block: number) => BlockNeed;
   /** Names of the linears that an earlier run finished. */
   finished: ReadonlySet<string>;
   bySlot: ReadonlyMap<string, PlannedLinear>;
@@ -107,15 +107,23 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
   let lastReport = Number.NEGATIVE_INFINITY;
   const done = new Map<string, LinearDone>();
   const room = job.engine.roomBytes();
-  const need =
-    room > 0 && !isTrained(planned)
-      ? blockNeed(planned, job.source.stageSlots, recipe, windows[0]?.length ?? 0)
-      : undefined;
+  const isOpen = ({ spec, block, plan }: PlannedLinear) =>
+    plan.method !== "keep" && !finished.has(spec.name) && isMine(job, block);
+  const need = (block: number) =>
+    blockNeed(
+      planned.filter((linear) => linear.block === block),
+      job.source.stageSlots,
+      recipe.propagate === "quantized",
+      windows[0]?.length ?? 0,
+      isOpen,
+    );
+  const plansBlocks = room > 0 && !isTrained(planned);
+  const needs = plansBlocks ? Array.from({ length: job.source.blocks }, (_, block) => need(block)) : [];
   const budget = new ActivationBudget(
     job.activationMemory ?? Number.POSITIVE_INFINITY,
     job.createSpill,
     (bytes) => emit({ type: "spill", bytes }),
-    Math.max(0, Math.min(Math.floor(room / 2), room - (need?.whole ?? 0))), // the rest is for the block at work
+    activationRoom(room, needs),
   );
   const doneOf = (
     { spec, block, plan }: PlannedLinear,
@@ -143,7 +151,7 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
     emit,
     budget,
     cost,
-    need,
+    need: plansBlocks ? need : undefined,
     finished,
     bySlot: new Map(planned.map((linear) => [`${linear.block}/${linear.spec.slot}`, linear])),
     advance(operations) {
@@ -253,9 +261,9 @@ async function quantizeByLinear(run: JobRun): Promise<ReadonlyMap<string, Float3
         return decoded;
       },
       onBlock: (block) => emit({ type: "block", block, blocks: run.source.blocks }),
-      onWindow: (block, slots, window) => {
+      onWindow: (block, slots, window, parts) => {
         emit({ type: "pass", block, slots, window, windows: windows.length });
-        run.advance(run.cost.pass(slots));
+        run.advance(run.cost.pass(slots, parts));
       },
     },
     {

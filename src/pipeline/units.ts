@@ -59,6 +59,7 @@ export function decodeArrays(given: Uint8Array): unknown {
       if (value === null || typeof value !== "object" || !("$array" in value)) return value;
       const [type, offset, count] = (value as Lifted).$array;
       const bytesPerElement = TYPES[type].BYTES_PER_ELEMENT;
+      if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(count)) throw new RangeError("not an array");
       if (offset < 0 || count < 0 || start + offset + count * bytesPerElement > bytes.length)
         throw new RangeError("array outside");
       return new TYPES[type](bytes.buffer as ArrayBuffer, bytes.byteOffset + start + offset, count);

@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import type { sharedOut } from "../../src/node/devices.js";
 import type { createEngine } from "../../src/node/engines.js";
 import type { journalFolder, prepareJob, runJob } from "../../src/node/quantize.js";
+import type { QuantizeEvent } from "../../src/pipeline/events.js";
 import { type RecipeInput, resolveRecipe } from "../../src/pipeline/recipe.js";
 import { bitwright, hashesOf, MODEL, scratchFolder } from "./cli.js";
 
@@ -85,9 +86,33 @@ describe("a job in several processes", () => {
       engine: "wasm",
     } as const;
     const share = devices.sharedOut(order, [{ threads: 1 }, { threads: 1 }], undefined);
+    await share.ready?.(); // it waits for its beginning
     share.cancel?.();
     await expect(share.others?.(() => {})).rejects.toMatchObject({ kind: "aborted" });
     expect(existsSync(order.journal)).toBe(false);
+  });
+
+  it("tells at once of a process that cannot begin", async () => {
+    const output = join(scratch, "no-model");
+    const job = await jobs.prepareJob(MODEL, recipe, "c4");
+    const { engine } = await engines.createEngine("wasm", { threads: 1 });
+    const order = {
+      ...{ model: join(scratch, "nowhere"), recipe: job.recipe, calibration: job.calibration },
+      ...{ journal: jobs.journalFolder(output), engine: engine.name },
+    };
+    let linears = 0;
+    try {
+      const share = devices.sharedOut(order, [{ threads: 1 }, { threads: 1 }], undefined);
+      const onEvent = ({ type }: QuantizeEvent) => void (type === "linear" && linears++);
+      await expect(jobs.runJob(job, output, { engine, share, onEvent })).rejects.toMatchObject({
+        kind: "usage",
+        message: expect.stringMatching(/^the process on device 0: there is no folder .*nowhere$/),
+      });
+    } finally {
+      await engine.close();
+      await job.model.close();
+    }
+    expect(linears).toBe(0);
   });
 
   it("stops with the signal, and goes on in another number of processes to the same bytes", async () => {

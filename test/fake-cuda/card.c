@@ -1,6 +1,7 @@
-// The CUDA driver of a small card that keeps its memory in the host's: copies and fills are work of their streams, done in every order
-// that a real card may take (one stream as late as it may, the others as early), kernels are noted and not run. What is given to it is checked: an address outside an allocation or a handle that is not there is an error,
-// as of a real driver. Everything handed out is counted, and any function can be made to fail.
+// The CUDA driver of a small card that keeps its memory in the host's: copies and fills are work of their streams, of which one does
+// it as late as a real card may, the others as early; kernels are noted and not run. What is given to it is checked: an address
+// outside an allocation or a handle that is not there is an error, as of a real driver. Everything handed out is counted, and any
+// function can be made to fail.
 #define _DEFAULT_SOURCE
 #include "card.h"
 #include <sys/mman.h>

@@ -50,23 +50,23 @@ function tests(fake: FakeCuda, late: "work" | "uploads"): void {
   });
 
   it("uploads beside the work enqueued before, but not into memory that this still uses", async () => {
-    const copies = fake.count("cuStreamWaitEvent");
+    const waits = fake.count("cuStreamWaitEvent");
     const first = engine.upload(counting(1000), [1000], "f32");
-    expect(copies()).toBe(1); // into memory that nobody had: by the stream of uploads, which the work waits for
+    expect(waits()).toBe(1); // into memory that nobody had: by the stream of uploads, which the work waits for
     const copied = engine.copy(first);
     first.dispose();
     const second = engine.upload(counting(1000, 2), [1000], "f32");
-    expect(copies()).toBe(1); // into the same memory, which the copy reads
+    expect(waits()).toBe(1); // into the same memory, which the copy reads
     expect(await values(copied)).toEqual([...counting(1000)]);
     expect(await values(second)).toEqual([...counting(1000, 2)]);
     second.dispose();
     const third = engine.upload(counting(1000, 3), [1000], "f32");
-    expect(copies()).toBe(1); // freed after that wait: nobody knows that the work on it is done
+    expect(waits()).toBe(1); // freed after that wait: nobody knows that the work on it is done
     await values(third);
     third.dispose();
     await values(copied);
     const fourth = engine.upload(counting(1000, 4), [1000], "f32");
-    expect(copies()).toBe(2);
+    expect(waits()).toBe(2);
     engine.write(fourth, Float32Array.of(-1), 0); // behind it
     expect((await values(engine.copy(fourth))).slice(0, 3)).toEqual([-1, 4, 8]);
   });

@@ -1,6 +1,13 @@
 import { BitwrightError } from "../../errors.js";
 import { type Device, type DeviceBlock, DeviceOutOfMemory } from "./device.js";
 
+/** The device has no room for a request, whatever the pool lets go of. Nothing was begun. */
+export class NoRoom extends BitwrightError {
+  constructor(message: string, remedy: string) {
+    super("memory", message, remedy);
+  }
+}
+
 /** Blocks below this are of one size. */
 const LEAST = 512;
 
@@ -82,11 +89,11 @@ export class BlockPool {
     this.device.release(block);
   }
 
-  /** Bytes that can still be taken, as far as the device tells, or else the bound. */
+  /** Bytes that can still be taken, as far as the device tells, or else the bound; 0 where there is neither. */
   roomBytes(): number {
-    const bounded = this.limit < Number.POSITIVE_INFINITY;
-    const free = this.device.freeBytes() ?? (bounded ? Number.POSITIVE_INFINITY : 0);
-    return Math.min(free, this.limit - this.heldBytes) + this.waitingBytes;
+    const free = this.device.freeBytes() ?? Number.POSITIVE_INFINITY;
+    const room = Math.min(free, this.limit - this.heldBytes) + this.waitingBytes;
+    return Number.isFinite(room) ? room : 0;
   }
 
   /** Gives all waiting blocks back to the device. */
@@ -94,12 +101,11 @@ export class BlockPool {
     this.makeRoom(0);
   }
 
-  private refusal(bytes: number): BitwrightError {
+  private refusal(bytes: number): NoRoom {
     const free = this.device.freeBytes();
     const mega = (count: number) => `${(count / 1e6).toFixed(0)} MB`;
     const bounded = this.heldBytes + bytes > this.limit;
-    return new BitwrightError(
-      "memory",
+    return new NoRoom(
       `the device has no room for ${mega(bytes)} more: ${mega(this.heldBytes)} are in use by this run` +
         (bounded ? `, which may take ${mega(this.limit)}` : free === undefined ? "" : ` and ${mega(free)} are free`),
       `fewer or shorter calibration windows, a smaller batch, ${bounded ? "a larger --device-memory" : "another --device"}, or --engine wasm`,

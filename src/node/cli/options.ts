@@ -50,7 +50,7 @@ export function addEngineOptions(command: Command): Command {
     )
     .option(
       "--device-memory <size>",
-      "most that is taken of a card's memory (default: what is free; webgpu cannot tell, and keeps activations there with this only)",
+      "most that tensors take of a card's memory (default: what is free; webgpu cannot tell, and keeps activations there with this only)",
       byteSize(2 ** 20),
     )
     .option("--threads <count>", "threads (default: one for each core)", wholeNumber(1, 256))

@@ -71,6 +71,7 @@ const quantizeModel: Handler<QuantizeOptions> = async ([path], options, context)
   let share: JobShare | undefined;
   try {
     if (devices.length > 1) requireIndependent(job.planned, job.recipe);
+    if (devices.length > 1 && options.engine !== "auto") await requireCards(devices, options.engine);
     if (devices.length > 1 && !options.dryRun) share = shareOf(path, job, options, devices, context.signal);
     await withEngine({ ...options, device: devices[0] ?? options.device }, context, async (engine) => {
       if (devices.length > 1) await requireCards(devices, engine.name);
