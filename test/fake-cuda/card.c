@@ -117,6 +117,7 @@ int cuMemFree_v2(uint64_t pointer) {
   int i = find(DEVICE_MEMORY, pointer);
   if (i < 0) return INVALID_VALUE;
   forceAll(); // a real driver waits, too
+  for (int s = 0; s < 2; s++) learn(&host, known[s]);
   card.used -= alive[i].bytes;
   munmap(alive[i].address, alive[i].bytes);
   alive[i].address = NULL;
@@ -168,13 +169,14 @@ int cuStreamSynchronize(uint64_t stream) {
   ENTER;
   if (find(STREAMS, stream) < 0) return INVALID_HANDLE;
   forceStream(stream);
+  learn(&host, known[placeOf(stream)]);
   return 0;
 }
 int cuStreamWaitEvent(uint64_t stream, uint64_t event, unsigned flags) {
   ENTER;
   if (find(EVENTS, event) < 0) return INVALID_HANDLE;
   if (flags != 0) return INVALID_VALUE;
-  return enqueue((Work){.kind = WAIT, .stream = stream, .record = recordOf(event)});
+  return enqueue((Work){.kind = WAIT, .stream = stream, .event = event, .record = recordOf(event)});
 }
 int cuStreamDestroy_v2(uint64_t stream) {
   ENTER;
@@ -194,6 +196,7 @@ int cuEventSynchronize(uint64_t event) {
   if (find(EVENTS, event) < 0) return INVALID_HANDLE;
   long record = recordOf(event);
   if (record >= 0) force(record);
+  learn(&host, alive[find(EVENTS, event)].clock);
   return 0;
 }
 int cuEventDestroy_v2(uint64_t event) {
@@ -247,5 +250,11 @@ int cuLaunchKernel(uint64_t function, unsigned gridX, unsigned gridY, unsigned g
   launches[at].shared = shared;
   launches[at].size = (uint32_t)size;
   memcpy(launches[at].arguments, arguments, size);
+  step(stream);
+  for (size_t word = 0; word + 8 <= size; word += 8) {
+    uint64_t address;
+    memcpy(&address, arguments + word, 8);
+    touch(stream, address); // a number is no address of the card
+  }
   return 0;
 }

@@ -19,12 +19,21 @@ static struct {
   int count;
 } card;
 
+/** How far each stream was, as somebody knows it (Lamport's clocks, by stream). */
+typedef struct {
+  uint64_t of[2];
+} Clock;
+
 /** What is alive: an address and its bytes, or a handle. */
 static struct {
   int kind;
   unsigned char *address;
   uint64_t bytes;
+  Clock clock; // of memory: the last work of each stream on it; of an event: what its record is behind
 } alive[MOST];
+
+static Clock known[2], host; // to what each stream does next, and to the host
+static int races;
 
 static char *names[MOST]; // of kernels
 static int named;
@@ -60,6 +69,9 @@ void fakeReset(int cards, int version, int major, int minor, uint64_t bytes, int
   card.late = late;
   queued = 0;
   memset(alive, 0, sizeof alive);
+  memset(known, 0, sizeof known);
+  memset(&host, 0, sizeof host);
+  races = 0;
   launched = 0;
 }
 /** From its next call but `skip` on, `function` ("*" for any) fails so many times. */
@@ -79,6 +91,8 @@ int fakeAlive(int kind) {
   for (int i = 0; i < MOST; i++) count += alive[i].address && alive[i].kind == kind;
   return count;
 }
+/** Pieces of work on the same memory by two streams of which neither waits for the other. */
+int fakeRaces(void) { return races; }
 int fakeLaunches(void) { return launched; }
 /** { grid, block, shared, bytes of arguments } and the arguments of a launch; returns the kernel's name. */
 const char *fakeLaunch(int index, uint32_t *numbers, unsigned char *arguments, uint64_t *stream) {
@@ -116,6 +130,7 @@ static int born(int kind, unsigned char *address, uint64_t bytes) {
       alive[i].kind = kind;
       alive[i].address = address;
       alive[i].bytes = bytes;
+      memset(&alive[i].clock, 0, sizeof(Clock));
       return i;
     }
   abort();
@@ -204,8 +219,38 @@ static void proceed(void) {
   }
 }
 
+static void learn(Clock *clock, Clock more) {
+  for (int s = 0; s < 2; s++)
+    if (clock->of[s] < more.of[s]) clock->of[s] = more.of[s];
+}
+
+static int placeOf(uint64_t stream) { return stream == card.streams[1]; }
+
+/** A stream has more to do: behind all that it and the host know of. */
+static void step(uint64_t stream) {
+  int own = placeOf(stream);
+  learn(&known[own], host);
+  known[own].of[own]++;
+}
+
+/** The newest work of a stream is on this memory. */
+static void touch(uint64_t stream, uint64_t address) {
+  int own = placeOf(stream);
+  for (int i = 0; i < MOST; i++) {
+    uint64_t begin = (uint64_t)(uintptr_t)alive[i].address;
+    if (!begin || alive[i].kind != DEVICE_MEMORY || address < begin || address >= begin + alive[i].bytes) continue;
+    races += alive[i].clock.of[!own] > known[own].of[!own];
+    alive[i].clock.of[own] = known[own].of[own];
+  }
+}
+
 static int enqueue(Work work) {
   if (find(STREAMS, work.stream) < 0) return INVALID_HANDLE;
+  step(work.stream);
+  if (work.kind == RECORD) alive[find(EVENTS, work.event)].clock = known[placeOf(work.stream)];
+  if (work.kind == WAIT) learn(&known[placeOf(work.stream)], alive[find(EVENTS, work.event)].clock);
+  if (work.kind == COPY) touch(work.stream, work.from);
+  if (work.kind == COPY || work.kind == FILL) touch(work.stream, work.to);
   int idle = 1;
   for (long i = 0; i < queued && idle; i++) idle = queue[i].done;
   if (idle) {

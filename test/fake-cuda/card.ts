@@ -40,6 +40,8 @@ export interface FakeCuda {
   /** Counts calls of a function from now on. */
   count(fn: string): () => number;
   alive(): Alive;
+  /** Pieces of work on the same memory by two streams of which neither waits for the other. */
+  races(): number;
   /** Is it an address within memory of the card? */
   holds(address: number): boolean;
   launches(): Launch[];
@@ -69,6 +71,7 @@ export async function fakeCuda(): Promise<{ fake: FakeCuda } | { reason: string 
   const fail = card.func("void fakeFail(const char *fn, int status, int skip, int times)");
   const count = card.func("void fakeCount(const char *fn)");
   const calls = card.func("int fakeCalls()");
+  const races = card.func("int fakeRaces()");
   const holds = card.func("int fakeHolds(uint64_t address)");
   const alive = card.func("int fakeAlive(int kind)");
   const launches = card.func("int fakeLaunches()");
@@ -98,6 +101,7 @@ export async function fakeCuda(): Promise<{ fake: FakeCuda } | { reason: string 
       blasHandles: blasHandles() as number,
       programs: programs() as number,
     }),
+    races: () => races() as number,
     holds: (address) => holds(address) === 1,
     launches: () =>
       Array.from({ length: launches() as number }, (_, at) => {

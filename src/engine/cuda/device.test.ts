@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { afterAll, afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type FakeCuda, fakeCuda, missingFakes, NOTHING_ALIVE } from "../../../test/fake-cuda/card.js";
 import type { F32, Tensor } from "../../tensor/index.js";
@@ -25,6 +26,7 @@ function tests(fake: FakeCuda, late: "work" | "uploads"): void {
   afterEach(async () => {
     await engine.close();
     expect(fake.alive()).toEqual(NOTHING_ALIVE);
+    expect(fake.races()).toBe(0);
   });
   const values = async (tensor: Tensor) => [...(await engine.read(tensor))];
 
@@ -69,6 +71,47 @@ function tests(fake: FakeCuda, late: "work" | "uploads"): void {
     expect(waits()).toBe(2);
     engine.write(fourth, Float32Array.of(-1), 0); // behind it
     expect((await values(engine.copy(fourth))).slice(0, 3)).toEqual([-1, 4, 8]);
+  });
+
+  it("gives every read what the calls before it made, whatever came in between", async () => {
+    const kinds = ["upload", "copy", "scale", "write", "copyInto", "read", "dispose"] as const;
+    const call = fc.record({ kind: fc.constantFrom(...kinds), a: fc.nat(4), b: fc.nat(4), large: fc.boolean() });
+    await fc.assert(
+      fc.asyncProperty(fc.array(call, { minLength: 30, maxLength: 60 }), async (calls) => {
+        /** A tensor, and the number that it is full of: unknown once a kernel has written it, for none is run here. */
+        let tensors: { tensor: F32; value: number | undefined }[] = [];
+        for (const [step, { kind, a, b, large }] of calls.entries()) {
+          const size = large ? 1_200_000 : 1000; // more than a slot of pinned memory, and less
+          const [one, two] = [a, b].map((index) => tensors[index % Math.max(1, tensors.length)]);
+          if (kind === "upload") {
+            const tensor = engine.upload(new Float32Array(size).fill(step), [size], "f32");
+            tensors.push({ tensor, value: step });
+          } else if (!one) continue;
+          else if (kind === "copy") tensors.push({ tensor: engine.copy(one.tensor), value: one.value });
+          else if (kind === "scale") tensors.push({ tensor: engine.scale(one.tensor, 2), value: undefined });
+          else if (kind === "write") {
+            engine.write(one.tensor, new Float32Array(one.tensor.size).fill(step));
+            one.value = step;
+          } else if (kind === "copyInto" && one !== two && one.tensor.size === two.tensor.size) {
+            engine.copyInto(one.tensor, two.tensor);
+            one.value = two.value;
+          } else if (kind === "read") {
+            const values = await engine.read(one.tensor);
+            if (one.value !== undefined) expect(values.every((value) => value === one.value)).toBe(true);
+          } else if (kind === "dispose") {
+            one.tensor.dispose();
+            tensors = tensors.filter((other) => other !== one);
+          }
+        }
+        for (const { tensor, value } of tensors) {
+          const values = await engine.read(tensor);
+          if (value !== undefined) expect(values.every((found) => found === value)).toBe(true);
+          tensor.dispose();
+        }
+        expect(fake.races()).toBe(0);
+      }),
+      { numRuns: 40 },
+    );
   });
 
   it("reads at once what is asked for together, as it was when it was asked for", async () => {
