@@ -36,43 +36,31 @@ export function createRandom(seed: number, ...parts: (number | string)[]): Rando
   let c = mix() | 0;
   let d = mix() | 0;
   const rotate = (x: number, k: number) => (x << k) | (x >>> (32 - k));
-  const bits = (): number => {
-    const result = Math.imul(rotate(Math.imul(b, 5), 7), 9);
-    const t = b << 9;
-    c ^= a;
-    d ^= b;
-    b ^= c;
-    a ^= d;
-    c ^= t;
-    d = rotate(d, 11);
-    return result;
-  };
-  const next = () => ((bits() >>> 5) * 67108864 + (bits() >>> 6)) / 9007199254740992;
   const fill = (target: Float64Array, count: number) => {
-    // `bits` twice a number, on variables that no closure holds: they stay in registers
+    // on variables that no closure holds: they stay in registers
     let [w, x, y, z] = [a, b, c, d];
     for (let i = 0; i < count; i++) {
-      let product = Math.imul(x, 5);
-      const high = Math.imul((product << 7) | (product >>> 25), 9);
-      let t = x << 9;
-      y ^= w;
-      z ^= x;
-      x ^= y;
-      w ^= z;
-      y ^= t;
-      z = (z << 11) | (z >>> 21);
-      product = Math.imul(x, 5);
-      const low = Math.imul((product << 7) | (product >>> 25), 9);
-      t = x << 9;
-      y ^= w;
-      z ^= x;
-      x ^= y;
-      w ^= z;
-      y ^= t;
-      z = (z << 11) | (z >>> 21);
+      let high = 0;
+      let low = 0;
+      for (let half = 0; half < 2; half++) {
+        high = low;
+        low = Math.imul(rotate(Math.imul(x, 5), 7), 9);
+        const t = x << 9;
+        y ^= w;
+        z ^= x;
+        x ^= y;
+        w ^= z;
+        y ^= t;
+        z = rotate(z, 11);
+      }
       target[i] = ((high >>> 5) * 67108864 + (low >>> 6)) / 9007199254740992;
     }
     [a, b, c, d] = [w, x, y, z];
+  };
+  const one = new Float64Array(1);
+  const next = () => {
+    fill(one, 1);
+    return one[0];
   };
   return {
     next,
