@@ -32,13 +32,13 @@ export async function seedCentroids(
     const [weights, values] = await Promise.all([engine.read(subset.weights), engine.read(vectors)]);
     const seeds = new Float32Array(codewords * length);
     const distance = new Float32Array(count).fill(1); // before there are seeds, the weights alone decide
-    const sums = new Float64Array(count);
-    let total = sumOdds(weights, distance, sums);
+    const odds: Odds = { weights, distance, sums: new Float64Array(count), total: 0 };
+    sumOdds(odds);
     let made = 0;
     while (made < codewords) {
       await breathe(signal);
       const batch = Math.min(codewords - made, Math.max(1, Math.floor(made * GROWTH)));
-      const drawn = draw({ weights, distance, sums, total }, batch, random);
+      const drawn = draw(odds, batch, random);
       // nothing is left to serve: fewer distinct vectors than codewords
       if (drawn.length === 0) break;
       for (const [i, vector] of drawn.entries())
@@ -51,7 +51,7 @@ export async function seedCentroids(
         const book = engine.upload(seeds.slice(first * length, made * length), [made - first, length], "f32");
         return engine.read(engine.nearestCodeword(vectors, book).distances);
       });
-      total = approach(distance, latest, weights, sums);
+      sumOdds(odds, latest);
     }
     return engine.upload(seeds, [codewords, length], "f32");
   });
@@ -66,8 +66,9 @@ interface Odds {
   total: number;
 }
 
-/** Distances to the nearest seed with the latest among them, and the sums of the odds that follow. Returns the total. */
-function approach(distance: Float32Array, latest: Float32Array, weights: Float32Array, sums: Float64Array): number {
+/** Renews the sums, with the latest distances among those to the nearest seed where there are some. */
+function sumOdds(odds: Odds, latest = odds.distance): void {
+  const { weights, distance, sums } = odds;
   let total = 0;
   for (let i = 0; i < distance.length; i++) {
     let nearest = distance[i];
@@ -78,27 +79,19 @@ function approach(distance: Float32Array, latest: Float32Array, weights: Float32
     total += weights[i] * nearest;
     sums[i] = total;
   }
-  return total;
-}
-
-function sumOdds(weights: Float32Array, distance: Float32Array, sums: Float64Array): number {
-  let total = 0;
-  for (let i = 0; i < distance.length; i++) {
-    total += weights[i] * distance[i];
-    sums[i] = total;
-  }
-  return total;
+  odds.total = total;
 }
 
 /** Up to `count` different indices, each drawn in proportion to the odds of those not drawn yet, in the order drawn. */
-function draw({ weights, distance, sums, total: all }: Odds, count: number, random: Random): number[] {
+function draw(odds: Odds, count: number, random: Random): number[] {
+  const { weights, distance, sums } = odds;
   const drawn: number[] = [];
   const kept: number[] = []; // distances of the drawn, which are 0 meanwhile
-  for (let total = all; total > 0; total = sumOdds(weights, distance, sums)) {
+  for (; odds.total > 0; sumOdds(odds)) {
     // draws that hit a taken index are dropped; the sums are renewed when the batch is not full yet
     const attempts = count - drawn.length;
     for (let attempt = 0; attempt < attempts; attempt++) {
-      const index = lowerBound(sums, random.next() * total);
+      const index = lowerBound(sums, random.next() * odds.total);
       if (!(weights[index] * distance[index] > 0)) continue;
       drawn.push(index);
       kept.push(distance[index]);
