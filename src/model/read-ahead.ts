@@ -17,9 +17,14 @@ export interface ReadAhead extends WeightSource {
   close(): void;
 }
 
-/** A tensor that was read: as f32, as it is stored, or that in the engine. */
-type Read = { values: Float32Array } | { half: HalfValues } | { tensor: HalfTensor };
-type Part<K extends string> = Read extends infer R ? (R extends Record<K, infer V> ? V : never) : never;
+/** A tensor that was read, in one of these ways. */
+interface Read {
+  values?: Float32Array;
+  /** As it is stored. */
+  half?: HalfValues;
+  /** As it is stored, in the engine. */
+  tensor?: HalfTensor;
+}
 
 /**
  * Reads while something else is at work: for engines whose memory is not the host's, so that the host has room for one more block.
@@ -46,13 +51,13 @@ export function readAhead(engine: Engine, config: ModelConfig, source: WeightSou
     for (const tensor of early) tensor.dispose();
     early.clear();
   };
-  /** Hands over a tensor that waits, where it was read as `part`. */
-  const take = async <K extends "values" | "half" | "tensor">(name: string, part: K): Promise<Part<K> | undefined> => {
+  /** Hands over a tensor that waits, where it was read in this way. */
+  const take = async <Way extends keyof Read>(name: string, way: Way): Promise<Read[Way]> => {
     const promise = waiting.get(name);
-    const read = (await promise) as Partial<Record<K, Part<K>>> | undefined;
-    if (read?.[part] === undefined || waiting.get(name) !== promise) return undefined;
+    const found = (await promise)?.[way];
+    if (found === undefined || waiting.get(name) !== promise) return undefined;
     waiting.delete(name);
-    return read[part];
+    return found;
   };
   return {
     has: (name) => source.has(name),
