@@ -84,15 +84,6 @@ export const journalFolder = (output: string): string => `${resolve(output)}.jou
  * unfinished work and neither `resume` nor `overwrite` says what to do with it.
  */
 export async function runJob(job: PreparedJob, output: string, options: QuantizeModelOptions): Promise<QuantizeResult> {
-  try {
-    return await runToEnd(job, output, options);
-  } catch (error) {
-    options.share?.cancel?.(); // wherever it failed: they may be waiting for their beginning
-    throw error;
-  }
-}
-
-async function runToEnd(job: PreparedJob, output: string, options: QuantizeModelOptions): Promise<QuantizeResult> {
   const { engine, resume = false, overwrite = false } = options;
   const { model, recipe, calibration, totals } = job;
   const journal = diskJournal(journalFolder(output));

@@ -13,14 +13,14 @@ import type { Recipe } from "./recipe.js";
 export interface JobShare {
   /** Blocks, of so many, whose linears this run quantizes. */
   isMine(block: number, blocks: number): boolean;
-  /** Resolves when the other runs can begin; rejects where one cannot, before hours of work. */
+  /** Resolves when the other runs can begin; rejects where one cannot, before hours of work, and stops the rest. */
   ready?(): Promise<void>;
   /**
    * Sets the other runs off, once the journal is open, and resolves when their linears are in it; `onLinear` gets each as it is
    * done. Absent in the other runs.
    */
   others?(onLinear: (done: LinearDone) => void): Promise<void>;
-  /** Stops them, set off or not: this run has failed. `others` then rejects. */
+  /** Stops them, set off or not: this run has failed, or will never come to them. `others` then rejects. */
   cancel?(): void;
 }
 
@@ -56,12 +56,7 @@ export async function besideOthers<T>(run: JobRun, own: () => Promise<T>): Promi
   const { share } = run;
   if (!share) return own();
   requireIndependent(run.planned, run.recipe);
-  try {
-    await share.ready?.();
-  } catch (error) {
-    share.cancel?.();
-    throw error;
-  }
+  await share.ready?.();
   const operations = new Map(run.planned.map((linear) => [linear.spec.name, linear.operations]));
   const others = share.others?.((done) => {
     run.tell(done);

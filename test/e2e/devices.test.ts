@@ -6,6 +6,7 @@ import type { createEngine } from "../../src/node/engines.js";
 import type { journalFolder, prepareJob, runJob } from "../../src/node/quantize.js";
 import type { QuantizeEvent } from "../../src/pipeline/events.js";
 import { type RecipeInput, resolveRecipe } from "../../src/pipeline/recipe.js";
+import type { JobShare } from "../../src/pipeline/share.js";
 import { bitwright, hashesOf, MODEL, scratchFolder } from "./cli.js";
 
 // The built package: the other processes are files of it.
@@ -32,6 +33,7 @@ async function quantize(output: string, count: number, input = recipe, signal?: 
   const job = await jobs.prepareJob(MODEL, input, "c4");
   const { engine } = await engines.createEngine("wasm", { threads: 1 });
   const events: string[] = [];
+  let share: JobShare | undefined;
   try {
     const order = {
       model: MODEL,
@@ -41,10 +43,11 @@ async function quantize(output: string, count: number, input = recipe, signal?: 
       engine: engine.name,
     };
     const options = Array.from({ length: count }, () => ({ threads: 1 }));
+    if (count > 1) share = devices.sharedOut(order, options, signal);
     const result = await jobs.runJob(job, output, {
       engine,
       resume,
-      share: count > 1 ? devices.sharedOut(order, options, signal) : undefined,
+      share,
       onEvent: (event) => {
         if (event.type === "linear") events.push(event.name);
       },
@@ -52,6 +55,7 @@ async function quantize(output: string, count: number, input = recipe, signal?: 
     });
     return { result, events };
   } finally {
+    share?.cancel?.();
     await engine.close();
     await job.model.close();
   }

@@ -67,14 +67,15 @@ const quantizeModel: Handler<QuantizeOptions> = async ([path], options, context)
     throw usageError("missing required option '-o, --output <folder>'", "bitwright quantize --help, or --dry-run");
   const input = await readRecipe(options, context.terminal);
   const job = await prepareJob(path, input, options.calibration, options.format);
-  const { devices = [] } = options;
+  const { devices = [], engine: choice } = options;
+  const several = devices.length > 1;
   let share: JobShare | undefined;
   try {
-    if (devices.length > 1) requireIndependent(job.planned, job.recipe);
-    if (devices.length > 1 && options.engine !== "auto") await requireCards(devices, options.engine);
-    if (devices.length > 1 && !options.dryRun) share = shareOf(path, job, options, devices, context.signal);
+    if (several) requireIndependent(job.planned, job.recipe);
+    if (several && choice !== "auto") await requireCards(devices, choice);
+    if (several && !options.dryRun) share = shareOf(path, job, options, devices, context.signal);
     await withEngine({ ...options, device: devices[0] ?? options.device }, context, async (engine) => {
-      if (devices.length > 1) await requireCards(devices, engine.name);
+      if (several && choice === "auto") await requireCards(devices, engine.name);
       await (options.dryRun
         ? dryRun(path, job, options, engine, context)
         : run(path, job, options, engine, share, context));
