@@ -130,8 +130,7 @@ export async function runBlocks(source: BlockSource, work: BlockWork, options: B
     for (const [at, block] of wanted.entries()) {
       await breathe(signal);
       work.onBlock(block);
-      const staged = options.propagate === "quantized";
-      const { byStage, uploadsNext } = await planBlock(options, block, staged, source.earlyBytes());
+      const { byStage, uploadsNext } = await planBlock(options, block, source.earlyBytes());
       await engine.scope(async () => {
         const next = { block: wanted[at + 1] ?? source.blocks, upload: uploadsNext };
         const weights = await source.load(block, next);
@@ -156,7 +155,7 @@ function lastMeasured(source: BlockSource, work: BlockWork): number {
 
 /**
  * Every linear of the block sees the full-precision stream (the paper's way): one pass measures all of them, or one a stage, from the
- * same states.
+ * same states. Behind the `last` measured block nothing passes.
  */
 async function fullPrecisionBlock(
   source: BlockSource,
@@ -168,41 +167,21 @@ async function fullPrecisionBlock(
   last: number,
   byStage: boolean,
 ): Promise<void> {
-  const { engine, windows, signal } = options;
+  const { engine, signal } = options;
   const stages = source.stages(block, weights);
-  const needed = stages.map((stage) => stage.slots.some((slot) => work.needsStatistics(block, slot)));
-  const isLast = block === last;
   const parts = byStage ? stages.map((_, index) => [index]) : [[...stages.keys()]];
   for (const part of parts) {
-    const advances = part === parts.at(-1) && !isLast; // its pass takes the stream through the block, whatever it measures
     await engine.scope(async () => {
-      const measured = stages.map((stage, index) =>
-        needed[index] && part.includes(index)
-          ? createStatistics(engine, inputColumns(weights, stage), false)
+      const measured = stages.map(({ slots }, index) =>
+        part.includes(index) && slots.some((slot) => work.needsStatistics(block, slot))
+          ? createStatistics(engine, inputColumns(weights, stages[index]), false)
           : undefined,
       );
-      const toMeasure = measured.findLastIndex((accumulator) => accumulator !== undefined);
-      const end = advances ? stages.length : toMeasure + 1;
-      for (let window = 0; window < windows && end > 0 && block <= last; window++) {
-        await breathe(signal);
-        await engine.scope(async () => {
-          const before = await stream.load(window, HIDDEN_ONLY);
-          let state = before;
-          for (const [index, stage] of stages.slice(0, end).entries()) {
-            const input = stage.input(state);
-            const accumulator = measured[index];
-            if (accumulator) accumulate(engine, accumulator, input);
-            if (index + 1 < end || advances) state = stage.advance(state, input);
-          }
-          if (advances) await stream.save(window, before, { hidden: state.hidden });
-        });
-        work.onWindow(
-          block,
-          part.flatMap((index) => stages[index].slots),
-          window,
-          parts.length,
-        );
-      }
+      const advances = part === parts.at(-1) && block < last; // whatever it measures
+      const slots = part.flatMap((index) => stages[index].slots);
+      await passBlock(options, stream, stages, measured, advances, (window) =>
+        work.onWindow(block, slots, window, parts.length),
+      );
       for (const index of part) {
         const stage = stages[index];
         await breathe(signal);
@@ -213,6 +192,34 @@ async function fullPrecisionBlock(
         });
       }
     });
+  }
+}
+
+/** Takes every window to the last of the stages that are measured or, where the stream `advances`, through all of them. */
+async function passBlock(
+  { engine, windows, signal }: BlockLoopOptions,
+  stream: Stream,
+  stages: readonly Stage[],
+  measured: readonly (StatisticsAccumulator | undefined)[],
+  advances: boolean,
+  onWindow: (window: number) => void,
+): Promise<void> {
+  const passed = advances ? stages : stages.slice(0, measured.findLastIndex((sums) => sums !== undefined) + 1);
+  if (passed.length === 0) return;
+  for (let window = 0; window < windows; window++) {
+    await breathe(signal);
+    await engine.scope(async () => {
+      const before = await stream.load(window, HIDDEN_ONLY);
+      let state = before;
+      for (const [index, stage] of passed.entries()) {
+        const input = stage.input(state);
+        const accumulator = measured[index];
+        if (accumulator) accumulate(engine, accumulator, input);
+        if (advances || index + 1 < passed.length) state = stage.advance(state, input);
+      }
+      if (advances) await stream.save(window, before, { hidden: state.hidden });
+    });
+    onWindow(window);
   }
 }
 

@@ -114,16 +114,16 @@ describe("a block in an engine's own memory", () => {
 });
 
 describe("planBlock", () => {
-  const need = () => ({ whole: 100, byStage: 60, early: 20 });
+  const need = { whole: 100, byStage: 60, early: 20 };
   const budget = () => new ActivationBudget(Number.POSITIVE_INFINITY, undefined, undefined, 1000);
-  const plan = (bytes: number, held = 0, name: "cuda" | "webgpu" = "cuda", staged = false) => {
+  const plan = (bytes: number, held = 0, name: "cuda" | "webgpu" = "cuda", byStage = need.byStage) => {
     const engine: Engine = Object.assign(createReferenceEngine(), { name, roomBytes: () => bytes });
-    return planBlock({ engine, budget: budget(), need }, 0, staged, held);
+    return planBlock({ engine, budget: budget(), needs: [{ ...need, byStage }] }, 0, held);
   };
 
   it("splits where the whole does not fit, and lets the next weights come where they do", async () => {
     expect(await plan(99)).toEqual({ byStage: true, uploadsNext: false });
-    expect(await plan(99, 0, "cuda", true)).toEqual({ byStage: false, uploadsNext: false });
+    expect(await plan(99, 0, "cuda", need.whole)).toEqual({ byStage: false, uploadsNext: false });
     expect(await plan(100)).toEqual({ byStage: false, uploadsNext: false });
     expect(await plan(120)).toEqual({ byStage: false, uploadsNext: true });
     expect(await plan(120, 0, "webgpu")).toEqual({ byStage: false, uploadsNext: false });
@@ -135,9 +135,9 @@ describe("planBlock", () => {
   });
 
   it("gives activations what the largest block leaves, half at most", () => {
-    expect(activationRoom(1000, [need(), { ...need(), whole: 500 }])).toBe(900 - 520);
-    expect(activationRoom(10_000, [need()])).toBe(5000);
-    expect(activationRoom(100, [need()])).toBe(0);
+    expect(activationRoom(1000, [need, { ...need, whole: 500 }])).toBe(900 - 520);
+    expect(activationRoom(10_000, [need])).toBe(5000);
+    expect(activationRoom(100, [need])).toBe(0);
     expect(activationRoom(0, [])).toBe(0);
   });
 

@@ -3,6 +3,7 @@ import type { Engine } from "../engine/engine.js";
 import type { ActivationBudget } from "./activations.js";
 import { needsCorrection, needsStatistics } from "./methods.js";
 import type { PlannedLinear } from "./plan.js";
+import type { QuantizeJob } from "./quantize.js";
 
 // A block in an engine's own memory: what it takes, and what is done where there is less.
 
@@ -43,6 +44,21 @@ export function blockNeed(
   return { whole, byStage, early: 2 * count };
 }
 
+/** The same of every block of a job. */
+export const blockNeeds = (
+  { planned, source, recipe, windows }: Pick<QuantizeJob, "planned" | "source" | "recipe" | "windows">,
+  isOpen: (linear: PlannedLinear) => boolean,
+): BlockNeed[] =>
+  Array.from({ length: source.blocks }, (_, block) =>
+    blockNeed(
+      planned.filter((linear) => linear.block === block),
+      source.stageSlots,
+      recipe.propagate === "quantized",
+      windows[0]?.length ?? 0,
+      isOpen,
+    ),
+  );
+
 /** Bytes of the engine's memory that activations may take beside the largest block, of `room` that are free at first. */
 export function activationRoom(room: number, needs: readonly BlockNeed[]): number {
   const block = Math.max(0, ...needs.map(({ whole, early }) => whole + early));
@@ -62,8 +78,8 @@ export const LEAVES = "activations go to the host's memory";
 export interface BlockRoom {
   engine: Engine;
   budget: ActivationBudget;
-  /** Absent where the engine's memory is the host's. */
-  need?: (block: number) => BlockNeed;
+  /** By block. Absent where the engine's memory is the host's. */
+  needs?: readonly BlockNeed[];
   /** Told, in words, what is done where the engine has less memory than that. */
   onShortage?: (measure: string) => void;
 }
@@ -76,15 +92,15 @@ export interface BlockPlan {
 }
 
 /**
- * Makes room for a block before it is loaded: activations give way first, then it is split, unless it is measured by stages anyway
- * (`staged`). `held` bytes of its weights are in the engine already.
+ * Makes room for a block before it is loaded: activations give way first, then it is split where that helps. `held` bytes of its
+ * weights are in the engine already.
  */
-export async function planBlock(room: BlockRoom, block: number, staged: boolean, held: number): Promise<BlockPlan> {
+export async function planBlock(room: BlockRoom, block: number, held: number): Promise<BlockPlan> {
   const { engine, budget, onShortage } = room;
-  const need = room.need?.(block);
+  const need = room.needs?.[block];
   if (!need) return { byStage: false, uploadsNext: false };
   const free = () => engine.roomBytes() + held;
-  const splits = (bytes: number) => !staged && need.byStage < need.whole && need.whole > bytes;
+  const splits = (bytes: number) => need.byStage < need.whole && need.whole > bytes;
   const least = splits(free() + budget.engineBytes) ? need.byStage : need.whole;
   if (least > free() && budget.engineBytes > 0) {
     onShortage?.(LEAVES);

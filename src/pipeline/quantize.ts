@@ -8,7 +8,7 @@ import type { QuantizedRecord } from "../quant/record.js";
 import { breathe } from "../turns.js";
 import { ActivationBudget, type SpillFile } from "./activations.js";
 import { type BlockSource, runBlocks } from "./blocks.js";
-import { activationRoom, type BlockNeed, blockNeed, LEAVES, withRoom } from "./device-plan.js";
+import { activationRoom, type BlockNeed, blockNeeds, LEAVES, withRoom } from "./device-plan.js";
 import { correctionShare, type JobCost, jobCost } from "./estimate.js";
 import type { LinearDone, OnEvent } from "./events.js";
 import { type JobIdentity, type Journal, openJob } from "./journal.js";
@@ -69,8 +69,10 @@ export interface JobRun extends QuantizeJob {
   emit: OnEvent;
   budget: ActivationBudget;
   cost: JobCost;
-  /** What a block takes of the engine's memory, where that is not the host's. */
-  need?: (block: number) => BlockNeed;
+  /** What each block takes of the engine's memory, where that is not the host's. */
+  needs?: readonly BlockNeed[];
+  /** Whether this run has a linear still to quantize. */
+  isOpen(linear: PlannedLinear): boolean;
   /** Names of the linears that an earlier run finished. */
   finished: ReadonlySet<string>;
   bySlot: ReadonlyMap<string, PlannedLinear>;
@@ -109,21 +111,12 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
   const room = job.engine.roomBytes();
   const isOpen = ({ spec, block, plan }: PlannedLinear) =>
     plan.method !== "keep" && !finished.has(spec.name) && isMine(job, block);
-  const need = (block: number) =>
-    blockNeed(
-      planned.filter((linear) => linear.block === block),
-      job.source.stageSlots,
-      recipe.propagate === "quantized",
-      windows[0]?.length ?? 0,
-      isOpen,
-    );
-  const plansBlocks = room > 0 && !isTrained(planned);
-  const needs = plansBlocks ? Array.from({ length: job.source.blocks }, (_, block) => need(block)) : [];
+  const needs = room > 0 && !isTrained(planned) ? blockNeeds(job, isOpen) : undefined;
   const budget = new ActivationBudget(
     job.activationMemory ?? Number.POSITIVE_INFINITY,
     job.createSpill,
     (bytes) => emit({ type: "spill", bytes }),
-    activationRoom(room, needs),
+    activationRoom(room, needs ?? []),
   );
   const doneOf = (
     { spec, block, plan }: PlannedLinear,
@@ -151,7 +144,8 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
     emit,
     budget,
     cost,
-    need: plansBlocks ? need : undefined,
+    needs,
+    isOpen,
     finished,
     bySlot: new Map(planned.map((linear) => [`${linear.block}/${linear.spec.slot}`, linear])),
     advance(operations) {
@@ -211,9 +205,7 @@ async function quantizeByLinear(run: JobRun): Promise<ReadonlyMap<string, Float3
       hasWork: (block) => isMine(run, block),
       needsStatistics: (block, slot) => {
         const linear = bySlot.get(`${block}/${slot}`);
-        return (
-          linear !== undefined && needsStatistics(linear.plan) && !finished.has(linear.spec.name) && isMine(run, block)
-        );
+        return linear !== undefined && needsStatistics(linear.plan) && run.isOpen(linear);
       },
       quantizeStage: async (block, slots, weights, statistics) => {
         const decoded: Record<string, Float32Array> = {};
@@ -272,7 +264,7 @@ async function quantizeByLinear(run: JobRun): Promise<ReadonlyMap<string, Float3
       propagate: recipe.propagate,
       correctionWindows: Math.ceil(correctionShare(planned, recipe) * windows.length),
       budget,
-      need: run.need,
+      needs: run.needs,
       onShortage(measure) {
         if (!measures.has(measure)) emit({ type: "warning", message: `the card has little memory left: ${measure}` });
         measures.add(measure); // told once, not for each block

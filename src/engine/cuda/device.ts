@@ -35,8 +35,8 @@ const ARGUMENT_BYTES = 4096;
 const [PARAMETER_END, PARAMETER_POINTER, PARAMETER_SIZE] = [0n, 1n, 2n];
 
 /**
- * One card, one context, a stream for work and one for uploads. All of it belongs to the thread that made it. Launches cost about 5 us each, so
- * arguments are written into one native buffer, whose address the driver gets, without an object for each of them.
+ * One card, one context, a stream for work and one for uploads. All of it belongs to the thread that made it. Launches cost
+ * about 5 us each, so arguments are written into one native buffer, whose address the driver gets, without an object for each.
  */
 export class CudaDevice implements Device {
   readonly name = "cuda";
