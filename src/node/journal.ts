@@ -7,6 +7,7 @@ import { writeFileAtomic } from "./output.js";
 /** A journal in a folder of its own, made at the first write; each entry is synced and renamed into place. */
 export function diskJournal(folder: string): Journal & { remove(): Promise<void> } {
   const pathOf = (name: string) => join(folder, encodeURIComponent(name));
+  let isMade = false;
   return {
     async read(name) {
       try {
@@ -18,13 +19,17 @@ export function diskJournal(folder: string): Journal & { remove(): Promise<void>
       }
     },
     async write(name, bytes) {
-      await mkdir(folder, { recursive: true });
+      if (!isMade) await mkdir(folder, { recursive: true });
+      isMade = true;
       await writeFileAtomic(pathOf(name), bytes);
     },
     async clear() {
       for (const name of await entriesOf(folder)) await rm(join(folder, name), { recursive: true, force: true });
     },
-    remove: () => rm(folder, { recursive: true, force: true }),
+    remove() {
+      isMade = false;
+      return rm(folder, { recursive: true, force: true });
+    },
   };
 }
 

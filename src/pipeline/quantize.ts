@@ -1,5 +1,6 @@
 import { recordLayout } from "../checkpoint/formats.js";
 import type { Engine } from "../engine/engine.js";
+import { WriteBehind } from "../files/write-behind.js";
 import { sha256 } from "../hash.js";
 import type { ModelConfig } from "../model/config.js";
 import { bitsPerWeight, type CheckpointFormat, recordShape } from "../quant/bits.js";
@@ -193,8 +194,7 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
 async function quantizeByLinear(run: JobRun): Promise<ReadonlyMap<string, Float32Array>> {
   const { engine, planned, recipe, windows, journal, signal, emit, finished, bySlot, budget } = run;
   const measures = new Set<string>();
-  /** The last linear's way into the journal, beside the work on the next one: a disk takes its time to be sure. */
-  let writing: Promise<void> | undefined;
+  const writing = new WriteBehind();
   const write = async (linear: PlannedLinear, unit: Unit) => {
     await writeUnit(journal, unit);
     run.finish(linear, unit, false);
@@ -244,9 +244,7 @@ async function quantizeByLinear(run: JobRun): Promise<ReadonlyMap<string, Float3
             emit({ type: "warning", message: `${name}: ${message}; ${LEAVES}` }),
           );
           const unit = { name, record, metrics, seconds: (performance.now() - since) / 1000 };
-          await writing;
-          writing = write(linear, unit);
-          writing.catch(() => {}); // it is awaited before the next one, or at the end
+          await writing.add(() => write(linear, unit));
           decode(slot, record);
           run.advance(linear.operations);
         }
@@ -271,8 +269,8 @@ async function quantizeByLinear(run: JobRun): Promise<ReadonlyMap<string, Float3
       },
       signal,
     },
-  ).finally(() => Promise.allSettled([writing])); // what is finished is kept, whatever stopped the rest
-  await writing;
+  ).finally(() => Promise.allSettled([writing.end()])); // what is finished is kept, whatever stopped the rest
+  await writing.end();
   return new Map();
 }
 
