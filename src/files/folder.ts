@@ -20,6 +20,7 @@ export interface Folder {
 
 /** Receives one file, front to back. */
 export interface ByteSink {
+  /** The bytes may not change afterwards. What goes wrong may be told by a later call. */
   write(bytes: Uint8Array): Promise<void>;
   /** Syncs and gives the file its final name within the output. */
   close(): Promise<void>;

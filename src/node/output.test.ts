@@ -123,7 +123,8 @@ describe("an output folder", () => {
   // /dev/full answers every write with "no space left"
   it.runIf(process.platform === "linux")("says where a disk became full, and what to do", async () => {
     const sink = fileSink(await open("/dev/full", "w"), "out/model.safetensors");
-    await expect(sink.write(new Uint8Array(5))).rejects.toMatchObject({
+    await sink.write(new Uint8Array(5));
+    await expect(sink.close()).rejects.toMatchObject({
       kind: "io",
       message: "out/model.safetensors could not be written past byte 0: the disk is full",
       remedy: expect.stringContaining("free some space"),

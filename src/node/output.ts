@@ -5,6 +5,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import { ioError, usageError } from "../errors.js";
 import type { ByteSink, OutputFolder } from "../files/folder.js";
 import { checkPlainName } from "../files/names.js";
+import { WriteBehind } from "../files/write-behind.js";
 import { diskError, errorCode } from "./folder.js";
 
 export interface OutputOptions {
@@ -84,24 +85,43 @@ const OWNER = `${hostname().replace(/[^\w-]/g, "_")}-`;
 /** Outputs that this process is writing. */
 const inUse = new Set<string>();
 
+/** A system that is not asked to leaves the disk idle at first, and has it all to do at the end. */
+const SYNC_BYTES = 2 ** 25;
+
 /** A sink over an open file; `close` syncs. Disk errors are "io" errors that name the file. */
 export function fileSink(handle: FileHandle, shown: string): ByteSink {
   let offset = 0;
-  return {
-    async write(bytes) {
-      try {
-        for (let done = 0; done < bytes.byteLength; ) {
-          const { bytesWritten } = await handle.write(bytes, done, Math.min(2 ** 30, bytes.byteLength - done), offset);
-          done += bytesWritten;
-          offset += bytesWritten;
-        }
-      } catch (error) {
-        await handle.close().catch(() => {});
-        throw diskError(error, `${shown} could not be written past byte ${offset}`);
+  let asked = 0;
+  /** The sync under way. It fails of what the ones after it may not be told of. */
+  let syncing: Promise<void> | undefined;
+  const behind = new WriteBehind();
+  const beginSync = () => {
+    asked = offset;
+    const own = handle.datasync().then(() => {
+      syncing = undefined;
+    });
+    own.catch(() => {}); // told by `close`
+    syncing = own;
+  };
+  const writeAll = async (bytes: Uint8Array) => {
+    try {
+      for (let done = 0; done < bytes.byteLength; ) {
+        const { bytesWritten } = await handle.write(bytes, done, Math.min(2 ** 30, bytes.byteLength - done), offset);
+        done += bytesWritten;
+        offset += bytesWritten;
       }
-    },
+      if (offset - asked >= SYNC_BYTES && !syncing) beginSync();
+    } catch (error) {
+      await handle.close().catch(() => {});
+      throw diskError(error, `${shown} could not be written past byte ${offset}`);
+    }
+  };
+  return {
+    write: (bytes) => behind.add(() => writeAll(bytes)),
     async close() {
+      await behind.end();
       try {
+        await syncing;
         await handle.sync();
         await handle.close();
       } catch (error) {
@@ -115,16 +135,33 @@ export function fileSink(handle: FileHandle, shown: string): ByteSink {
 export async function writeFileAtomic(path: string, bytes: Uint8Array | readonly Uint8Array[] | string): Promise<void> {
   const target = resolve(path);
   const temporary = join(dirname(target), `.${basename(target)}.${process.pid}-${randomBytes(4).toString("hex")}.tmp`);
+  const whole = typeof bytes === "string" ? new TextEncoder().encode(bytes) : bytes;
   try {
-    const sink = fileSink(await open(temporary, "wx"), path);
-    const whole = typeof bytes === "string" ? new TextEncoder().encode(bytes) : bytes;
-    for (const part of whole instanceof Uint8Array ? [whole] : whole) await sink.write(part);
-    await sink.close();
+    const handle = await open(temporary, "wx");
+    try {
+      await writeParts(handle, whole instanceof Uint8Array ? [whole] : whole);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
     await rename(temporary, target);
     await syncFolder(dirname(target));
   } catch (error) {
     await rm(temporary, { force: true });
     throw diskError(error, `${path} could not be written`);
+  }
+}
+
+/** In one call where the system takes it so: each takes a turn of the event loop, and a long work has few of them. */
+async function writeParts(handle: FileHandle, parts: readonly Uint8Array[]): Promise<void> {
+  let left = parts.filter(({ byteLength }) => byteLength > 0);
+  while (left.length > 0) {
+    let { bytesWritten } = await handle.writev(left);
+    left = left.flatMap((part) => {
+      const taken = Math.min(bytesWritten, part.byteLength);
+      bytesWritten -= taken;
+      return taken < part.byteLength ? [part.subarray(taken)] : [];
+    });
   }
 }
 
