@@ -2,6 +2,7 @@ import { formatError, numericError, throwIfAborted, unsupportedError, usageError
 import { bytesOf as bytesView } from "../files/dtypes.js";
 import type { OutputFolder } from "../files/folder.js";
 import type { JsonObject } from "../files/json.js";
+import { readInOrder } from "../files/read-in-order.js";
 import { type OutgoingTensor, tensorBytes, writeCheckpointTensors } from "../files/safetensors-writer.js";
 import type { TensorReader } from "../files/tensors.js";
 import type { ActivationScheme } from "../model/activation-scheme.js";
@@ -32,7 +33,7 @@ export interface QuantizedCheckpoint {
   /** The full-precision model: its other tensors and files are copied. */
   source: CheckpointModel;
   output: OutputFolder;
-  /** Canonical names of the quantized linears; each record is read twice, one at a time. */
+  /** Canonical names of the quantized linears; each record is read twice, few are in memory at a time. */
   names: readonly string[];
   record(name: string): Promise<QuantizedRecord>;
   /** Values in place of the source's, by canonical tensor name: norms and biases that a method changed. */
@@ -134,7 +135,7 @@ async function planTensors(job: QuantizedCheckpoint, format: CheckpointFormat): 
   const load = async (name: string) => withoutPadding(await job.record(name), hasBias.get(name) ?? true);
   const writeRecord = (record: QuantizedRecord) =>
     writerOf(recordLayout(format, recordShape(record), activations)).write(record);
-  const again = lastOf(async (name) => writeRecord(await load(name)).tensors);
+  const first = readInOrder(names, load);
   const stored = new Map(source.layers.map(({ name, key }) => [name, key]));
   const layers: WrittenLayer[] = [];
   const replaced = new Map<string, OutgoingTensor[]>(); // by layer
@@ -143,7 +144,7 @@ async function planTensors(job: QuantizedCheckpoint, format: CheckpointFormat): 
   for (const name of names) {
     throwIfAborted(signal);
     const key = stored.get(name) ?? plainKey(source, name);
-    const record = await load(name);
+    const record = await first(name);
     const refused = linearRefusal(format, name, recordShape(record), activations);
     if (refused !== undefined) return { refused };
     storage = record.storage;
@@ -162,17 +163,22 @@ async function planTensors(job: QuantizedCheckpoint, format: CheckpointFormat): 
       })),
     );
   }
-  const tensors = replaceTensors(job, replaced);
+  const { tensors, order } = replaceTensors(job, replaced);
+  const nameOf = new Map(layers.map(({ key, name }) => [key, name]));
+  const again = readInOrder(
+    order.map((key) => nameOf.get(key) ?? key),
+    async (name) => writeRecord(await load(name)).tensors,
+  );
   return { format, tensors: withProgress(tensors, job), layers, storage, biases: gainedBiases(source, gained) };
 }
 
-/** The tensors of the source, with those of each replaced layer where its first one was. */
+/** The tensors of the source, with those of each replaced layer where its first one was, and the order of these layers. */
 function replaceTensors(
   { source, vectors }: QuantizedCheckpoint,
   replaced: ReadonlyMap<string, OutgoingTensor[]>,
-): OutgoingTensor[] {
+): { tensors: OutgoingTensor[]; order: string[] } {
   const done = new Set<string>();
-  return source.tensors.names.flatMap((name) => {
+  const tensors = source.tensors.names.flatMap((name) => {
     const owner = ownerOf(name, replaced);
     const own = owner === undefined ? undefined : replaced.get(owner);
     if (owner !== undefined && own && source.format === "plain" && name === `${owner}.bias`) {
@@ -185,6 +191,7 @@ function replaceTensors(
     const values = vectors?.get(canonicalName(source.model, name));
     return [values ? changed(source, name, values) : copyOf(source.tensors, name)];
   });
+  return { tensors, order: [...done] };
 }
 
 function plainKey({ tensors, folder }: CheckpointModel, name: string): string {
@@ -222,15 +229,6 @@ function gainedBiases(source: CheckpointModel, gained: readonly string[]): JsonO
     `${[...have][0]} has a bias, and config.json of ${source.model.family} cannot say so of ${have.size} linears alone`,
     "give every linear of the attention or of the MLP one, zeros where it has none",
   );
-}
-
-/** Remembers the last result only: the tensors of a layer are asked for one after another. */
-function lastOf<T>(load: (name: string) => Promise<T>): (name: string) => Promise<T> {
-  let last: { name: string; result: Promise<T> } | undefined;
-  return (name) => {
-    if (last?.name !== name) last = { name, result: load(name) };
-    return last.result;
-  };
 }
 
 function bytesOf(tensors: LayerTensor[], field: string): Uint8Array {
