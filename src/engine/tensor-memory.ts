@@ -33,17 +33,20 @@ export abstract class TensorMemory<Block> {
   private peak = 0;
   private closed = false;
 
-  /** `bytes` new bytes, contents undefined, aligned to 4 bytes or better; may be asked for 0. Throws what the caller shall see. */
-  protected abstract allocate(bytes: number): Block;
+  /**
+   * `bytes` new bytes, contents undefined, aligned to 4 bytes or better; may be asked for 0. With `filled` the host fills them at once.
+   * Throws what the caller shall see.
+   */
+  protected abstract allocate(bytes: number, filled: boolean): Block;
   /** Takes a block back; called once for each. */
   protected abstract release(block: Block): void;
 
-  /** A new tensor of undefined contents in the current scope. */
-  empty<D extends DType = "f32">(shape: readonly number[], dtype: D = "f32" as D): Tensor<D> {
+  /** A new tensor of undefined contents in the current scope, which the host fills at once where it is to be `filled`. */
+  empty<D extends DType = "f32">(shape: readonly number[], dtype: D = "f32" as D, filled = false): Tensor<D> {
     if (this.closed) throw usageError("the engine was closed", "make a new one");
     checkShape("create", shape);
     const bytes = sizeOf(shape) * BYTES_PER_ELEMENT[dtype];
-    const buffer = new BlockBuffer<Block>(this, bytes, this.allocate(bytes), (freed) => this.forget(freed));
+    const buffer = new BlockBuffer<Block>(this, bytes, this.allocate(bytes, filled), (freed) => this.forget(freed));
     this.buffers.add(buffer);
     this.live += bytes;
     this.peak = Math.max(this.peak, this.live);

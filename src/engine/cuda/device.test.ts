@@ -71,6 +71,16 @@ function tests(fake: FakeCuda, late: "work" | "uploads"): void {
     expect(waits()).toBe(2);
     engine.write(fourth, Float32Array.of(-1), 0); // behind it
     expect((await values(engine.copy(fourth))).slice(0, 3)).toEqual([-1, 4, 8]);
+    const large = engine.upload(counting(2 ** 21), [2 ** 21], "f32");
+    const copy = engine.copy(large);
+    large.dispose();
+    const other = engine.upload(counting(2 ** 21, 2), [2 ** 21], "f32");
+    expect(waits()).toBe(4); // into new memory instead
+    const isCounting = async (tensor: F32, step = 1) => {
+      const expected = counting(2 ** 21, step);
+      return (await engine.read(tensor)).every((value, i) => value === expected[i]);
+    };
+    expect([await isCounting(copy), await isCounting(other, 2)]).toEqual([true, true]);
   });
 
   it("gives every read what the calls before it made, whatever came in between", async () => {

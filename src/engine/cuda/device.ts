@@ -121,8 +121,11 @@ export class CudaDevice implements Device {
   }
 
   upload(block: DeviceBlock, byteOffset: number, data: Uint8Array, isNew = false): void {
-    const idle = isNew && this.staging.isDone(blockOf(block).freedAt);
-    this.staging.upload(addressOf(block) + byteOffset, data, idle);
+    this.staging.upload(addressOf(block) + byteOffset, data, isNew && this.isIdle(block));
+  }
+
+  isIdle(block: DeviceBlock): boolean {
+    return this.staging.isDone(blockOf(block).freedAt);
   }
 
   noteFreed(block: DeviceBlock): void {

@@ -29,6 +29,8 @@ interface Derived {
 const BINDING_STEP = 256;
 /** Views of one block of which something derived is kept: more than an operation takes. */
 const MOST_DERIVED = 8;
+/** Bytes of an upload from which on it should not wait for the work before it: more lets the host wait too. */
+const LARGE_UPLOAD = 2 ** 22;
 
 /** What an element had that it must not have, found by a kernel: the error to throw, from the value and where it was. */
 export type DescribeFault = (value: number, at: number) => BitwrightError;
@@ -62,8 +64,8 @@ export class DeviceMemory extends TensorMemory<DeviceBlock> {
 
   private readonly derived = new Map<DeviceBlock, Derived[]>();
 
-  protected allocate(bytes: number): DeviceBlock {
-    return this.pool.take(bytes);
+  protected allocate(bytes: number, filled: boolean): DeviceBlock {
+    return this.pool.take(bytes, filled && bytes >= LARGE_UPLOAD);
   }
 
   protected release(block: DeviceBlock): void {
@@ -193,7 +195,7 @@ export class DeviceMemory extends TensorMemory<DeviceBlock> {
   upload<D extends DType>(data: HostArray<D>, shape: readonly number[], dtype: D): Tensor<D> {
     checkShape("upload", shape);
     checkDense("upload", data, dtype, sizeOf(shape));
-    const tensor = this.empty(shape, dtype);
+    const tensor = this.empty(shape, dtype, true);
     if (tensor.bytes > 0) this.device.upload(this.blockOf(tensor), 0, bytesOf(data), true);
     return tensor;
   }

@@ -46,6 +46,25 @@ describe("BlockPool", () => {
     expect(state.allocations).toBe(1);
   });
 
+  it("serves an upload by a block on which no work is under way, by a new one where there is room, or by any", () => {
+    const { state, device } = memoryOnly(4608);
+    const done = new Set<DeviceBlock>();
+    const pool = new BlockPool({ ...device, isIdle: (block: DeviceBlock) => done.has(block) } as Device);
+    const [first, second] = [pool.take(1024), pool.take(1024)];
+    pool.give(first);
+    pool.give(second);
+    done.add(first);
+    expect(pool.take(1024)).toBe(second); // freed last: work runs in order
+    pool.give(second);
+    expect(pool.take(1024, true)).toBe(first);
+    const third = pool.take(1024, true);
+    expect(third).not.toBe(second);
+    expect(state.allocations).toBe(3);
+    pool.take(1024 + 512); // the rest
+    expect(pool.take(1024, true)).toBe(second);
+    expect(state.used).toBe(4608);
+  });
+
   it("lets go of its reserve before it refuses, and says what is in use and free", () => {
     const { state, device } = memoryOnly(8192);
     const pool = new BlockPool(device);

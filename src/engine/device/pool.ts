@@ -34,10 +34,13 @@ export class BlockPool {
     private readonly limit = Number.POSITIVE_INFINITY,
   ) {}
 
-  /** Throws "memory" when the device has not enough memory, whatever is let go. */
-  take(bytes: number): DeviceBlock {
+  /**
+   * With `idle`, one on which no work is under way, which is worth a new one where there is room. Throws "memory" when the device has
+   * not enough memory, whatever is let go.
+   */
+  take(bytes: number, idle = false): DeviceBlock {
     const size = blockBytes(bytes);
-    const block = this.waiting.get(size)?.pop();
+    const block = this.reuse(size, idle);
     if (block) {
       this.waitingBytes -= size;
       return block;
@@ -55,6 +58,14 @@ export class BlockPool {
       }
     }
     throw this.refusal(size);
+  }
+
+  private reuse(size: number, idle: boolean): DeviceBlock | undefined {
+    const list = this.waiting.get(size);
+    if (!list || !idle || !this.device.isIdle) return list?.pop();
+    if (list.length > 0 && this.device.isIdle(list[0])) return list.shift(); // of all of them it was freed first
+    const fits = this.heldBytes + size <= this.limit && size <= (this.device.freeBytes() ?? 0);
+    return fits ? undefined : list.pop();
   }
 
   give(block: DeviceBlock): void {
