@@ -42,7 +42,7 @@ export async function seedCentroids(
       // nothing is left to serve: fewer distinct vectors than codewords
       if (drawn.length === 0) break;
       for (const [i, vector] of drawn.entries())
-        seeds.set(values.subarray(vector * length, (vector + 1) * length), (made + i) * length);
+        for (let d = 0; d < length; d++) seeds[(made + i) * length + d] = values[vector * length + d];
       const first = made;
       if (first === 0) distance.fill(Number.POSITIVE_INFINITY);
       made += drawn.length;

@@ -29,8 +29,10 @@ export function trainCodebooks(
   };
   return engine.scope(async () => {
     const segments: CodebookSegment[] = [];
+    const weights: F32[] = [];
     for (const [s, segment] of plan.entries()) {
-      const book = await trainStage(problem, problem.weights, segment, s, 0, scheme, context);
+      weights.push(await vectorWeights(engine, problem, segment, problem.columnWeights));
+      const book = await trainStage(problem.weights, weights[s], segment, s, 0, scheme, context);
       segments.push({ begin: segment.begin, end: segment.end, stages: [book] });
     }
     let sweep = sweepWith(segments);
@@ -39,7 +41,7 @@ export function trainCodebooks(
       const residual = engine.subtract(sweep.compensated, sweep.quantized);
       for (const [s, segment] of plan.entries())
         if (stage < segment.codebooks.length)
-          segments[s].stages.push(await trainStage(problem, residual, segment, s, stage, scheme, context));
+          segments[s].stages.push(await trainStage(residual, weights[s], segment, s, stage, scheme, context));
       residual.dispose();
       disposeSweep(sweep);
       sweep = sweepWith(segments);
@@ -48,10 +50,10 @@ export function trainCodebooks(
   });
 }
 
-/** One codebook [C, v] of one segment, from the vectors of its columns of [I, P]. */
+/** One codebook [C, v] of one segment, from the vectors of its columns of [I, P] with their weights [n]. */
 function trainStage(
-  problem: NormalisedProblem,
   columns: F32,
+  weights: F32,
   segment: SegmentPlan,
   segmentIndex: number,
   stage: number,
@@ -61,7 +63,6 @@ function trainStage(
   const { engine, seed, name, signal } = context;
   return engine.scope(async () => {
     const vectors = vectorsOf(engine, columns, segment.begin, segment.end, segment.vectorLength);
-    const weights = await vectorWeights(engine, problem, segment, problem.columnWeights);
     const book = await trainCodebook(engine, vectors, weights, segment.codebooks[stage], {
       iterations: scheme.iterations,
       random: createRandom(seed, name, segmentIndex, stage),

@@ -23,7 +23,9 @@ export async function vectorWeights(
   let mean = 0;
   for (let place = begin; place < end; place++) mean += ofColumns[place] / (end - begin);
   const products = new Float32Array((end - begin) * vectors);
-  for (let place = begin, at = 0; place < end; place++)
-    for (let j = 0; j < vectors; j++, at++) products[at] = (ofColumns[place] / mean) * ofVectors[j];
+  for (let place = begin, at = 0; place < end; place++) {
+    const ofColumn = ofColumns[place] / mean;
+    for (let j = 0; j < vectors; j++, at++) products[at] = ofColumn * ofVectors[j];
+  }
   return engine.upload(products, [products.length], "f32");
 }
