@@ -1,5 +1,5 @@
-// How long a model of LLaMA-2-7B's size takes: some of its blocks with random weights are quantized, and from the end of the first
-// to the end of the last passes what those between cost: reading, statistics or training, quantization. So 32 times this, what the
+// How long a model of LLaMA-2-7B's size takes: some of its blocks with random weights are quantized, and from the beginning of the
+// second to the end of the last passes what these cost: reading, statistics or training, quantization. So 32 times this, what the
 // process takes before its blocks, and for each block what it takes behind the last one, the writing (and its end: a bit too much).
 // On two cards the second passes the text through the first one's blocks before it comes to its own, which is seen at the end of the
 // first of these; how they share 32 blocks says pipeline/share.ts.
@@ -39,7 +39,8 @@ const [hidden, mlp, heads] = [args.hidden, args.mlp, args.heads].map(Number);
 const cards = args.devices?.split(",").length ?? 1;
 if (cards > 2) throw new Error(`--devices: expected one or two cards, got ${cards}`);
 const first = firstCards(layers);
-if (layers < 2 * cards) throw new Error(`--layers: expected 2 or more a card, got ${layers}`);
+const least = cards > 1 ? 6 : 2;
+if (layers < least) throw new Error(`--layers: expected ${least} or more, got ${layers}`);
 const scratch = mkdtempSync(join(tmpdir(), "bitwright-seven-"));
 try {
   const model = join(scratch, "model");
@@ -53,24 +54,23 @@ try {
     const source = ["--calibration", calibration, "--samples", args.samples, "--window", args.window];
     const on = ["--engine", args.engine, ...choice("device"), ...choice("devices")];
     const command = ["quantize", model, "-o", join(scratch, method), "--method", method, ...options, ...source, ...on];
-    const { whole, behind, ends } = await run(command);
-    const between = (from, to) => (ends[to] - ends[from]) / 1000 / (to - from);
-    const block = between(0, first - 1);
-    const other = cards > 1 ? between(first, layers - 1) : block;
-    const passing = cards > 1 ? (ends[first] - ends[0]) / 1000 / first : 0;
+    const { begins, ends, writing: written, end } = await run(command);
+    // a linear is told when it is on the disk, a block at once
+    const block = cards > 1 ? (begins[first - 1] - begins[1]) / (first - 2) : (written - begins[1]) / (layers - 1);
+    const other = cards > 1 ? (written - ends[first]) / (layers - 1 - first) : block;
+    const before = begins[1] - block;
+    const passing = cards > 1 ? (ends[first] - other - before) / first : 0;
     /** Seconds of the card that is longer at work, where there are so many blocks. */
     const longest = (blocks) => {
       const ofFirst = firstCards(blocks);
       return Math.max(ofFirst * block, ofFirst * passing + (blocks - ofFirst) * other);
     };
-    const seconds = whole / 1000;
-    const writing = behind / 1000;
-    const before = seconds - writing - longest(layers);
+    const writing = end - written;
     const minutes = (before + longest(BLOCKS) + (writing * BLOCKS) / layers) / 60;
     console.log(
       `${method} ${options.join(" ")}: ${before.toFixed(1)} s before the blocks, a block ${block.toFixed(1)} s, ` +
         `${cards > 1 ? `on the second card ${other.toFixed(1)} s, passing through one ${passing.toFixed(1)} s, ` : ""}writing ${layers} blocks ${writing.toFixed(1)} s, ` +
-        `the process ${seconds.toFixed(1)} s; with ${BLOCKS} blocks: ${minutes.toFixed(1)} min`,
+        `the process ${end.toFixed(1)} s; with ${BLOCKS} blocks: ${minutes.toFixed(1)} min`,
     );
     rmSync(join(scratch, method), { recursive: true, force: true });
   }
@@ -89,28 +89,34 @@ function choice(name) {
   return args[name] ? [`--${name}`, args[name]] : [];
 }
 
-/** Milliseconds of the process and of what came behind its last block, and when the last linear of each block was told. */
+/** Seconds from the start on: of the beginning of each block, of the last linear of each, of the writing and of the end. */
 function run(command) {
   return new Promise((resolve, reject) => {
     const start = performance.now();
+    const now = () => (performance.now() - start) / 1000;
     const child = spawn(process.execPath, ["dist/node/cli/main.js", ...command], { stdio: ["ignore", "pipe", "pipe"] });
+    const begins = [];
     const ends = [];
+    let writing = 0;
     let told = "";
     const read = (chunk) => {
       const lines = (told + chunk).split("\n");
       told = lines.pop();
       for (const line of lines) {
+        const block = /, block (\d+) of/.exec(line);
+        if (block) begins[Number(block[1]) - 1] ??= now();
         const done = /^\s*(\d+)\.mlp\.down_proj/.exec(line);
-        if (done) ends[Number(done[1])] = performance.now();
-        if (!/^\s/.test(line)) console.log(line);
+        if (done) ends[Number(done[1])] = now();
+        if (/, writing /.test(line)) writing ||= now();
+        if (!/^\s/.test(line)) console.log(`${now().toFixed(1).padStart(6)} s  ${line}`);
       }
     };
     child.stdout.on("data", read);
     child.stderr.on("data", read);
     child.on("error", reject);
     child.on("close", (code) => {
-      const end = performance.now();
-      if (code === 0) resolve({ whole: end - start, behind: end - Math.max(...ends), ends });
+      if (code === 0 && !(begins.length > 1 && writing > 0)) reject(new Error("too short to be timed: more --layers"));
+      else if (code === 0) resolve({ begins, ends, writing, end: now() });
       else reject(new Error(`exit code ${code}: ${told}`));
     });
   });
