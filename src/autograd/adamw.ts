@@ -54,10 +54,11 @@ export class AdamW {
     readonly parameters: readonly Parameter[],
     private readonly settings: AdamwSettings = ADAMW,
   ) {
-    this.moments = parameters.map(({ tensor }) => ({
-      first: engine.keep(engine.create(tensor.shape)),
-      second: engine.keep(engine.create(tensor.shape)),
-    }));
+    // kept when all are there
+    this.moments = engine.scope(() =>
+      parameters.map(({ tensor }) => ({ first: engine.create(tensor.shape), second: engine.create(tensor.shape) })),
+    );
+    for (const { first, second } of this.moments) for (const moment of [first, second]) engine.keep(moment);
   }
 
   /**

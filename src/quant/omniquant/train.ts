@@ -155,8 +155,8 @@ export async function trainBlock(job: TrainingJob): Promise<TrainingResult> {
     }
     await save(); // a later stage that is stopped need not do this one again
     const endLoss = await loss().catch((error: unknown) => {
-      if (signal?.aborted) throw error;
-      return Number.POSITIVE_INFINITY; // trained to something that is not finite: the start is kept
+      if (error instanceof BitwrightError && error.kind === "numeric") return Number.POSITIVE_INFINITY; // the start is kept
+      throw error;
     });
     const improved = endLoss < current.startLoss;
     if (!improved) for (const { name, tensor } of parameters) engine.write(tensor, current.start[name]);
