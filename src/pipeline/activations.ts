@@ -118,9 +118,14 @@ export class ActivationStore {
       this.forget(old);
       this.entries[window] = undefined;
       if (budget.takeOfEngine(stored.bytes)) {
-        // a copy where the tensor is the caller's
-        const own = engine.keep(stored === tensor ? engine.copy(tensor) : stored);
-        this.entries[window] = { shape, dtype, data: own };
+        try {
+          // a copy where the tensor is the caller's
+          const own = engine.keep(stored === tensor ? engine.copy(tensor) : stored);
+          this.entries[window] = { shape, dtype, data: own };
+        } catch (error) {
+          budget.giveToEngine(stored.bytes);
+          throw error;
+        }
         return;
       }
       this.entries[window] = await this.outside({ shape, dtype, data: await engine.read(stored) }, old);

@@ -1,12 +1,11 @@
-import type { Engine } from "../engine/engine.js";
 import { requireNoOverflow } from "../engine/overflow.js";
 import type { BlockState, BlockWeights, Stage } from "../model/block.js";
 import type { LinearStatistics } from "../quant/method.js";
 import { accumulate, createStatistics, finishStatistics, type StatisticsAccumulator } from "../quant/statistics.js";
 import type { F32 } from "../tensor/index.js";
 import { breathe } from "../turns.js";
-import { type ActivationBudget, ActivationStore } from "./activations.js";
-import { type BlockRoom, planBlock } from "./device-plan.js";
+import { type BlockRoom, planBlock, retried } from "./device-plan.js";
+import { HIDDEN_ONLY, Stream } from "./stream.js";
 
 // THE block loop: decoder blocks in order, each loaded alone, measured, quantized and freed, while the calibration windows'
 // activations wait outside the engine's scopes. Peak memory is one block and the activations, whatever the model's size.
@@ -63,48 +62,6 @@ export interface BlockLoopOptions extends BlockRoom {
   signal?: AbortSignal;
 }
 
-/** The parts of a state that are there beside the hidden one. */
-type Parts = { carry: boolean; origin: boolean };
-const HIDDEN_ONLY: Parts = { carry: false, origin: false };
-
-/** Calibration activations of one stream, between stages. Carries are held as f16, the residual stream as f32. */
-class Stream {
-  private readonly hidden: ActivationStore;
-  private readonly carry: ActivationStore;
-  private readonly origin: ActivationStore;
-
-  constructor(engine: Engine, windows: number, budget: ActivationBudget) {
-    this.hidden = new ActivationStore(engine, windows, "f32", budget);
-    this.carry = new ActivationStore(engine, windows, "f16", budget);
-    this.origin = new ActivationStore(engine, windows, "f32", budget);
-  }
-
-  async load(window: number, parts: Parts): Promise<BlockState> {
-    const state: BlockState = { hidden: await this.hidden.get(window) };
-    if (parts.carry) state.carry = await this.carry.get(window);
-    if (parts.origin) state.origin = await this.origin.get(window);
-    return state;
-  }
-
-  /** Stores what changed. Returns which parts there are. */
-  async save(window: number, before: BlockState, after: BlockState): Promise<Parts> {
-    if (after.hidden !== before.hidden) await this.hidden.put(window, after.hidden);
-    if (after.carry && after.carry !== before.carry) await this.carry.put(window, after.carry);
-    if (after.origin && after.origin !== before.origin) await this.origin.put(window, after.origin);
-    return { carry: after.carry !== undefined, origin: after.origin !== undefined };
-  }
-
-  async start(window: number, hidden: BlockState["hidden"]): Promise<void> {
-    await this.hidden.put(window, hidden);
-  }
-
-  async close(): Promise<void> {
-    await this.hidden.close();
-    await this.carry.close();
-    await this.origin.close();
-  }
-}
-
 /** Runs every block through `work`. */
 export async function runBlocks(source: BlockSource, work: BlockWork, options: BlockLoopOptions): Promise<void> {
   const { engine, windows, budget, signal } = options;
@@ -117,9 +74,9 @@ export async function runBlocks(source: BlockSource, work: BlockWork, options: B
     for (let window = 0; window < windows; window++) {
       await breathe(signal);
       await engine.scope(async () => {
-        const hidden = await source.embed(window);
-        await main.start(window, hidden);
-        if (window < options.correctionWindows) await full?.start(window, hidden);
+        const hidden = await retried(options, () => source.embed(window));
+        await retried(options, () => main.start(window, hidden));
+        if (full && window < options.correctionWindows) await retried(options, () => full.start(window, hidden));
       });
     }
     const last = lastMeasured(source, work);
@@ -133,7 +90,7 @@ export async function runBlocks(source: BlockSource, work: BlockWork, options: B
       const { byStage, uploadsNext } = await planBlock(options, block, source.earlyBytes());
       await engine.scope(async () => {
         const next = { block: wanted[at + 1] ?? source.blocks, upload: uploadsNext };
-        const weights = await source.load(block, next);
+        const weights = await retried(options, () => source.load(block, next));
         if (options.propagate === "full")
           await fullPrecisionBlock(source, work, options, main, block, weights, last, byStage);
         else await quantizedBlock(source, work, options, main, full, block, weights);
@@ -172,11 +129,14 @@ async function fullPrecisionBlock(
   const parts = byStage ? stages.map((_, index) => [index]) : [[...stages.keys()]];
   for (const part of parts) {
     await engine.scope(async () => {
-      const measured = stages.map(({ slots }, index) =>
-        part.includes(index) && slots.some((slot) => work.needsStatistics(block, slot))
-          ? createStatistics(engine, inputColumns(weights, stages[index]), false)
-          : undefined,
-      );
+      const measured: (StatisticsAccumulator | undefined)[] = [];
+      for (const index of part) {
+        const stage = stages[index];
+        if (stage.slots.some((slot) => work.needsStatistics(block, slot)))
+          measured[index] = await retried(options, async () =>
+            createStatistics(engine, inputColumns(weights, stage), false),
+          );
+      }
       const advances = part === parts.at(-1) && block < last; // whatever it measures
       const slots = part.flatMap((index) => stages[index].slots);
       await passBlock(options, stream, stages, measured, advances, (window) =>
@@ -186,8 +146,9 @@ async function fullPrecisionBlock(
         const stage = stages[index];
         await breathe(signal);
         await engine.scope(async () => {
-          const accumulator = measured[index];
-          const statistics = accumulator && (await finishStatistics(engine, accumulator, whereOf(block, stage)));
+          const sums = measured[index];
+          const statistics =
+            sums && (await retried(options, () => finishStatistics(engine, sums, whereOf(block, stage))));
           await work.quantizeStage(block, stage.slots, weights, statistics);
         });
       }
@@ -197,27 +158,33 @@ async function fullPrecisionBlock(
 
 /** Takes every window to the last of the stages that are measured or, where the stream `advances`, through all of them. */
 async function passBlock(
-  { engine, windows, signal }: BlockLoopOptions,
+  options: BlockLoopOptions,
   stream: Stream,
   stages: readonly Stage[],
   measured: readonly (StatisticsAccumulator | undefined)[],
   advances: boolean,
   onWindow: (window: number) => void,
 ): Promise<void> {
+  const { engine, windows, signal } = options;
   const passed = advances ? stages : stages.slice(0, measured.findLastIndex((sums) => sums !== undefined) + 1);
   if (passed.length === 0) return;
   for (let window = 0; window < windows; window++) {
     await breathe(signal);
     await engine.scope(async () => {
-      const before = await stream.load(window, HIDDEN_ONLY);
-      let state = before;
-      for (const [index, stage] of passed.entries()) {
-        const input = stage.input(state);
-        const accumulator = measured[index];
-        if (accumulator) accumulate(engine, accumulator, input);
-        if (advances || index + 1 < passed.length) state = stage.advance(state, input);
-      }
-      if (advances) await stream.save(window, before, { hidden: state.hidden });
+      const { before, hidden, inputs } = await retried(options, async () => {
+        const before = await stream.load(window, HIDDEN_ONLY);
+        const inputs: F32[] = []; // of the measured stages
+        let state = before;
+        for (const [index, stage] of passed.entries()) {
+          const input = stage.input(state);
+          if (measured[index]) inputs[index] = input;
+          if (advances || index + 1 < passed.length) state = stage.advance(state, input);
+        }
+        return { before, hidden: state.hidden, inputs };
+      });
+      // sums and stream change when nothing can fail any more that would be done again
+      for (const [index, sums] of measured.entries()) if (sums) accumulate(engine, sums, inputs[index]);
+      if (advances) await retried(options, () => stream.save(window, before, { hidden }));
     });
     onWindow(window);
   }
@@ -246,37 +213,45 @@ async function quantizedBlock(
     // at the very first stage both streams are the same
     const corrected = full !== undefined && (block > 0 || index > 0);
     const decoded = await engine.scope(async () => {
-      let accumulator: StatisticsAccumulator | undefined;
-      if (stage && needed) accumulator = createStatistics(engine, inputColumns(weights, stage), corrected);
+      const sums =
+        stage && needed
+          ? await retried(options, async () => createStatistics(engine, inputColumns(weights, stage), corrected))
+          : undefined;
       let nextMain = HIDDEN_ONLY;
       let nextFull = HIDDEN_ONLY;
       for (let window = 0; window < windows; window++) {
         await breathe(signal);
         if (index === 0 && !needed) break; // nothing to advance, nothing to measure
         await engine.scope(async () => {
-          const before = await main.load(window, mainParts);
-          const state = index > 0 ? advance(stages[index - 1], before) : before;
-          nextMain = await main.save(window, before, state);
-          let fullInput: F32 | undefined;
-          if (full && fullStages && window < options.correctionWindows) {
-            const beforeFull = await full.load(window, fullParts);
-            const fullState = index > 0 ? advance(fullStages[index - 1], beforeFull) : beforeFull;
-            nextFull = await full.save(window, beforeFull, fullState);
-            if (accumulator && corrected) fullInput = fullStages[index].input(fullState);
-          }
-          if (accumulator && stage) accumulate(engine, accumulator, stage.input(state), fullInput);
+          const own = await retried(options, async () => {
+            const before = await main.load(window, mainParts);
+            const state = index > 0 ? advance(stages[index - 1], before) : before;
+            return { before, state, input: sums && stage?.input(state) };
+          });
+          const other =
+            full && fullStages && window < options.correctionWindows
+              ? await retried(options, async () => {
+                  const before = await full.load(window, fullParts);
+                  const state = index > 0 ? advance(fullStages[index - 1], before) : before;
+                  return { before, state, input: sums && corrected ? fullStages[index].input(state) : undefined };
+                })
+              : undefined;
+          if (sums && own.input) accumulate(engine, sums, own.input, other?.input);
+          nextMain = await retried(options, () => main.save(window, own.before, own.state));
+          if (full && other) nextFull = await retried(options, () => full.save(window, other.before, other.state));
         });
         work.onWindow(block, stage?.slots ?? [], window, stages.length + 1);
       }
       mainParts = nextMain;
       fullParts = nextFull;
       if (!stage) return {};
-      const statistics = accumulator && (await finishStatistics(engine, accumulator, whereOf(block, stage)));
+      const statistics = sums && (await retried(options, () => finishStatistics(engine, sums, whereOf(block, stage))));
       return work.quantizeStage(block, stage.slots, weights, statistics);
     });
     for (const [slot, values] of Object.entries(decoded)) {
       const linear = weights.linears[slot];
-      weights.linears[slot] = { ...linear, weight: engine.upload(values, linear.weight.shape, "f32") };
+      const weight = await retried(options, async () => engine.upload(values, linear.weight.shape, "f32"));
+      weights.linears[slot] = { ...linear, weight };
       if (!full) linear.weight.dispose();
     }
   }

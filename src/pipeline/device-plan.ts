@@ -128,3 +128,14 @@ export async function withRoom<T>(
     return work();
   }
 }
+
+/** The same in a scope of its own, so that what was made in vain is freed before. What cannot be done twice has no place in it. */
+export const retried = <T>(
+  { engine, budget, onShortage }: Omit<BlockRoom, "needs">,
+  work: () => Promise<T>,
+): Promise<T> =>
+  withRoom(
+    budget,
+    () => engine.scope(work),
+    () => onShortage?.(LEAVES),
+  );

@@ -132,6 +132,7 @@ export async function quantizeByTraining(run: JobRun): Promise<ReadonlyMap<strin
       augment: recipe.augment,
       activations: activationsOf(recipe),
       budget: run.budget,
+      onShortage: run.onShortage,
       signal,
     },
   );

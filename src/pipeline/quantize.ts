@@ -79,6 +79,8 @@ export interface JobRun extends QuantizeJob {
   bySlot: ReadonlyMap<string, PlannedLinear>;
   /** So many operations of the whole job are done. */
   advance(operations: number): void;
+  /** Tells, in words, what is done where the engine has too little memory. */
+  onShortage(measure: string): void;
   /** A linear is done: its record is in the journal. */
   finish(linear: PlannedLinear, unit: Omit<Unit, "name">, resumed: boolean): void;
   /** What is told of such a linear, of this run's share or another's. */
@@ -108,6 +110,7 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
   );
   const progress = new Progress(cost.total);
   let lastReport = Number.NEGATIVE_INFINITY;
+  const shortages = new Set<string>();
   const done = new Map<string, LinearDone>();
   const room = job.engine.roomBytes();
   const isOpen = ({ spec, block, plan }: PlannedLinear) =>
@@ -156,6 +159,10 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
       const { fraction, elapsedSeconds, remainingSeconds } = progress;
       emit({ type: "progress", fraction, elapsedSeconds, remainingSeconds });
     },
+    onShortage(measure) {
+      if (!shortages.has(measure)) emit({ type: "warning", message: `the card has little memory left: ${measure}` });
+      shortages.add(measure); // told once, not for each block
+    },
     finish(linear, unit, resumed) {
       run.tell(doneOf(linear, unit, resumed));
     },
@@ -193,7 +200,6 @@ export async function quantizeBlocks(job: QuantizeJob): Promise<QuantizeOutcome>
 /** Methods that take one linear at a time. They change nothing but linears. */
 async function quantizeByLinear(run: JobRun): Promise<ReadonlyMap<string, Float32Array>> {
   const { engine, planned, recipe, windows, journal, signal, emit, finished, bySlot, budget } = run;
-  const measures = new Set<string>();
   const writing = new WriteBehind();
   const write = async (linear: PlannedLinear, unit: Unit) => {
     await writeUnit(journal, unit);
@@ -263,10 +269,7 @@ async function quantizeByLinear(run: JobRun): Promise<ReadonlyMap<string, Float3
       correctionWindows: Math.ceil(correctionShare(planned, recipe) * windows.length),
       budget,
       needs: run.needs,
-      onShortage(measure) {
-        if (!measures.has(measure)) emit({ type: "warning", message: `the card has little memory left: ${measure}` });
-        measures.add(measure); // told once, not for each block
-      },
+      onShortage: run.onShortage,
       signal,
     },
   ).finally(() => Promise.allSettled([writing.end()])); // what is finished is kept, whatever stopped the rest

@@ -6,7 +6,8 @@ import { type BlockContext, forwardBlock } from "../model/stages.js";
 import type { TrainingStreams } from "../quant/omniquant/block.js";
 import type { F32 } from "../tensor/index.js";
 import { breathe } from "../turns.js";
-import { type ActivationBudget, ActivationStore } from "./activations.js";
+import { ActivationStore } from "./activations.js";
+import { type BlockRoom, retried } from "./device-plan.js";
 
 // The block loop of methods that train a whole block: two streams of hidden states, f16 outside the engine, one of the
 // full-precision model and one of the quantized blocks. Peak memory is the training of one block and the activations.
@@ -29,14 +30,12 @@ export interface TrainingWork {
   quantizeBlock(block: number, weights: BlockWeights, streams: TrainingStreams): Promise<BlockWeights>;
 }
 
-export interface TrainingLoopOptions {
-  engine: Engine;
+export interface TrainingLoopOptions extends Omit<BlockRoom, "needs"> {
   windows: number;
   /** The target is the mean of the full-precision block's answers to both streams (OmniQuant's augmented loss). */
   augment: boolean;
   /** How the quantized stream is quantized on its way. */
   activations?: ActivationScheme;
-  budget: ActivationBudget;
   signal?: AbortSignal;
 }
 
@@ -49,13 +48,16 @@ export async function trainBlocks(
   const { engine, windows, budget, signal, activations } = options;
   const store = () => new ActivationStore(engine, windows, "f16", budget);
   const [full, quantized, targets] = [store(), store(), store()];
+  const put = (to: ActivationStore, window: number, hidden: F32) => retried(options, () => to.put(window, hidden));
+  const pass = (context: BlockContext, weights: BlockWeights, from: ActivationStore, window: number) =>
+    retried(options, async () => forwardBlock(context, weights, await from.get(window)));
   try {
     for (let window = 0; window < windows; window++) {
       await breathe(signal);
       await engine.scope(async () => {
-        const hidden = await source.embed(window);
-        await full.put(window, hidden);
-        await quantized.put(window, hidden);
+        const hidden = await retried(options, () => source.embed(window));
+        await put(full, window, hidden);
+        await put(quantized, window, hidden);
       });
     }
     for (let block = 0; block < source.blocks; block++) {
@@ -65,17 +67,17 @@ export async function trainBlocks(
       // in the first block both streams are the same
       const mixed = options.augment && block > 0 && !work.isFinished(block);
       await engine.scope(async () => {
-        const weights = await source.load(block);
+        const weights = await retried(options, () => source.load(block));
         const context = source.context(block, engine);
         for (let window = 0; window < windows && !(isLast && work.isFinished(block)); window++) {
           await breathe(signal);
           await engine.scope(async () => {
-            const output = forwardBlock(context, weights, await full.get(window));
-            await full.put(window, output);
+            const output = await pass(context, weights, full, window);
+            await put(full, window, output);
             if (!mixed) return;
             // |y - a|^2 + |y - b|^2 is least, as 2 |y - (a + b) / 2|^2 is, at the mean
-            const answer = forwardBlock(context, weights, await quantized.get(window));
-            await targets.put(window, engine.scale(engine.add(output, answer), 0.5));
+            const answer = await pass(context, weights, quantized, window);
+            await retried(options, () => targets.put(window, engine.scale(engine.add(output, answer), 0.5)));
           });
           work.onWindow(block, window);
         }
@@ -85,13 +87,14 @@ export async function trainBlocks(
           input: (window) => quantized.get(window),
           target: (window) => (mixed ? targets : full).get(window),
         };
-        const stored = await work.quantizeBlock(block, weights, streams);
+        // done again it goes on from what it has saved
+        const stored = await retried(options, () => work.quantizeBlock(block, weights, streams));
         if (isLast) return;
         const after = source.context(block, engine, activations);
         for (let window = 0; window < windows; window++) {
           await breathe(signal);
           await engine.scope(async () => {
-            await quantized.put(window, forwardBlock(after, stored, await quantized.get(window)));
+            await put(quantized, window, await pass(after, stored, quantized, window));
           });
           work.onWindow(block, window);
         }

@@ -43,18 +43,19 @@ export function accumulate(engine: Engine, accumulator: StatisticsAccumulator, i
     throw usageError(`accumulate: expected full-precision inputs [${input.shape}], got [${fullInput.shape}]`);
   engine.scope(() => {
     const rows = engine.view(input, [tokens, columns]);
+    // first, for it wants memory: without it nothing has been added
+    const shortfall =
+      correction && fullInput ? engine.subtract(engine.view(fullInput, [tokens, columns]), rows) : undefined;
     engine.gram(hessian, rows);
-    if (correction && fullInput) {
-      const shortfall = engine.subtract(engine.view(fullInput, [tokens, columns]), rows);
+    if (correction && shortfall)
       engine.matmul(shortfall, rows, { transposeA: true, accumulate: correction, exact: true });
-    }
   });
   accumulator.tokens += tokens;
   if (correction && fullInput) accumulator.correctionTokens += tokens;
 }
 
 /**
- * The means, in the current scope; the accumulator's own tensors are freed. `where` names the inputs in messages.
+ * The means, in the current scope; the accumulator's own tensors are freed, unless it rejects. `where` names the inputs in messages.
  * Rejects with kind "numeric" when the sums are not finite, "usage" when there were no tokens.
  */
 export async function finishStatistics(
@@ -63,22 +64,19 @@ export async function finishStatistics(
   where: string,
 ): Promise<LinearStatistics> {
   const { tokens, correctionTokens } = accumulator;
-  try {
-    if (tokens === 0) throw usageError(`${where}: no calibration tokens were seen`, "give a calibration text");
-    const hessian = engine.scale(accumulator.hessian, 1 / tokens);
-    const correction =
-      accumulator.correction && correctionTokens > 0
-        ? engine.scale(accumulator.correction, 1 / correctionTokens)
-        : undefined;
-    for (const mean of [hessian, correction])
-      if (mean && !(await engine.allFinite(mean)))
-        throw numericError(
-          `${where}: the calibration activations contain NaN or infinity`,
-          "check the checkpoint's weights; a model that overflows in f32 cannot be calibrated",
-        );
-    return { hessian, correction, tokens };
-  } finally {
-    accumulator.hessian.dispose();
-    accumulator.correction?.dispose();
-  }
+  if (tokens === 0) throw usageError(`${where}: no calibration tokens were seen`, "give a calibration text");
+  const hessian = engine.scale(accumulator.hessian, 1 / tokens);
+  const correction =
+    accumulator.correction && correctionTokens > 0
+      ? engine.scale(accumulator.correction, 1 / correctionTokens)
+      : undefined;
+  for (const mean of [hessian, correction])
+    if (mean && !(await engine.allFinite(mean)))
+      throw numericError(
+        `${where}: the calibration activations contain NaN or infinity`,
+        "check the checkpoint's weights; a model that overflows in f32 cannot be calibrated",
+      );
+  accumulator.hessian.dispose();
+  accumulator.correction?.dispose();
+  return { hessian, correction, tokens };
 }
