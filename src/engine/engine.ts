@@ -144,6 +144,8 @@ export interface Engine {
    * machine would stand idle.
    */
   readonly runsAhead: boolean;
+  /** Uploads go beside the work under way, and fail at the call: tensors may come before they are wanted. */
+  readonly uploadsBeside: boolean;
 
   // ---- memory
   /** Zeros. */

@@ -27,6 +27,7 @@ class BlockBuffer<Block> implements TensorBuffer {
 export abstract class TensorMemory<Block> {
   /** Of the engine that this is: a call has done its work when it returns. */
   readonly runsAhead: boolean = false;
+  readonly uploadsBeside: boolean = false;
   private readonly scopes = new ScopeStack();
   private readonly buffers = new Set<BlockBuffer<Block>>();
   private live = 0;

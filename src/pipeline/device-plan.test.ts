@@ -161,17 +161,17 @@ describe("a request for memory that is refused", () => {
 describe("planBlock", () => {
   const need = { whole: 100, byStage: 60, early: 20 };
   const budget = () => new ActivationBudget(Number.POSITIVE_INFINITY, undefined, undefined, 1000);
-  const plan = (bytes: number, held = 0, name: "cuda" | "webgpu" = "cuda", byStage = need.byStage) => {
-    const engine: Engine = Object.assign(createReferenceEngine(), { name, roomBytes: () => bytes });
+  const plan = (bytes: number, held = 0, uploadsBeside = true, byStage = need.byStage) => {
+    const engine: Engine = Object.assign(createReferenceEngine(), { uploadsBeside, roomBytes: () => bytes });
     return planBlock({ engine, budget: budget(), needs: [{ ...need, byStage }] }, 0, held);
   };
 
   it("splits where the whole does not fit, and lets the next weights come where they do", async () => {
     expect(await plan(99)).toEqual({ byStage: true, uploadsNext: false });
-    expect(await plan(99, 0, "cuda", need.whole)).toEqual({ byStage: false, uploadsNext: false });
+    expect(await plan(99, 0, true, need.whole)).toEqual({ byStage: false, uploadsNext: false });
     expect(await plan(100)).toEqual({ byStage: false, uploadsNext: false });
     expect(await plan(120)).toEqual({ byStage: false, uploadsNext: true });
-    expect(await plan(120, 0, "webgpu")).toEqual({ byStage: false, uploadsNext: false });
+    expect(await plan(120, 0, false)).toEqual({ byStage: false, uploadsNext: false });
   });
 
   it("does not count weights twice that are there already", async () => {

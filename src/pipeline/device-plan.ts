@@ -108,8 +108,7 @@ export async function planBlock(room: BlockRoom, block: number, held: number): P
   }
   const byStage = splits(free());
   if (byStage) onShortage?.("the inputs of a block's linears are measured one after the other");
-  // an engine that tells of its errors later would tell them to the reading, not to the work
-  return { byStage, uploadsNext: engine.name === "cuda" && need.whole + need.early <= free() };
+  return { byStage, uploadsNext: engine.uploadsBeside && need.whole + need.early <= free() };
 }
 
 /** Does what failed for want of memory again, once the activations have left the engine's. */

@@ -3,6 +3,7 @@ import { dequantize } from "../quant/dequantize.js";
 import { quantizeOmniquant } from "../quant/omniquant/omniquant.js";
 import type { GridScheme } from "../quant/omniquant/scheme.js";
 import { TRAINING_STAGES, type TrainingProgress, type TrainingState } from "../quant/omniquant/train.js";
+import { retried } from "./device-plan.js";
 import type { PlannedLinear } from "./plan.js";
 import type { JobRun } from "./quantize.js";
 import { activationsOf, trainingOf } from "./recipe.js";
@@ -123,7 +124,7 @@ export async function quantizeByTraining(run: JobRun): Promise<ReadonlyMap<strin
         const unit: BlockUnit = { vectors: result.vectors };
         await journal.write(blockName(block), encodeArrays(unit)); // last: with it the block is finished
         for (const stage of TRAINING_STAGES) await journal.write(stateName(block, stage), new Uint8Array(0));
-        return stored(block, weights, records, unit);
+        return retried(run, async () => stored(block, weights, records, unit)); // alone: the training is done
       },
     },
     {

@@ -138,7 +138,10 @@ export interface Device {
   upload(block: DeviceBlock, byteOffset: number, data: Uint8Array, isNew?: boolean): void;
   /** Nobody uses the block any more but the work that is enqueued; it waits for another use. */
   noteFreed?(block: DeviceBlock): void;
-  /** Whether the work on a block that waits is known to be done: an upload into it need not wait. Absent where it makes no difference. */
+  /**
+   * Whether the work on a block that waits is known to be done: an upload into it goes beside the work, and fails at the call. Absent
+   * where uploads do neither.
+   */
   isIdle?(block: DeviceBlock): boolean;
   /** Ranges of one block may overlap. */
   copy(from: DeviceBlock, fromOffset: number, to: DeviceBlock, toOffset: number, bytes: number): void;

@@ -43,6 +43,7 @@ const bytesOf = (data: HostArray): Uint8Array => new Uint8Array(data.buffer, dat
  */
 export class DeviceMemory extends TensorMemory<DeviceBlock> {
   override readonly runsAhead = true;
+  override readonly uploadsBeside: boolean;
   private readonly pool: BlockPool;
   /** Of the checks that no wait has answered for yet, by number. */
   private faultDescriptions = new Map<number, DescribeFault>();
@@ -58,6 +59,7 @@ export class DeviceMemory extends TensorMemory<DeviceBlock> {
     private readonly beforeClose: () => Promise<void> = async () => {},
   ) {
     super();
+    this.uploadsBeside = device.isIdle !== undefined;
     this.pool = new BlockPool(device, limitBytes);
     this.faultWord = this.create([3], "i32");
   }
