@@ -10,10 +10,10 @@ export class WriteBehind {
 
   /** Resolves when `write` may wait for its turn. Rejects with the failure of one before it. */
   async add(write: () => Promise<void>): Promise<void> {
-    if (this.under.length >= MOST) await this.under.shift();
     const own = (this.under.at(-1) ?? Promise.resolve()).then(write);
     own.catch(() => {}); // told by a later `add`, or at the end
     this.under.push(own);
+    if (this.under.length > MOST) await this.under.shift();
   }
 
   /** Resolves when all is written. Rejects with the first failure. */

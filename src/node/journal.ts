@@ -1,8 +1,8 @@
-import { mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { mkdir, open, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Journal } from "../pipeline/journal.js";
 import { diskError, errorCode } from "./folder.js";
-import { writeFileAtomic } from "./output.js";
+import { CALL_BYTES, writeFileAtomic } from "./output.js";
 
 /** A journal in a folder of its own, made at the first write; each entry is synced and renamed into place. */
 export function diskJournal(folder: string): Journal & { remove(): Promise<void> } {
@@ -11,8 +11,7 @@ export function diskJournal(folder: string): Journal & { remove(): Promise<void>
   return {
     async read(name) {
       try {
-        const { buffer, byteOffset, length } = await readFile(pathOf(name));
-        return new Uint8Array(buffer, byteOffset, length);
+        return await readWhole(pathOf(name));
       } catch (error) {
         if (errorCode(error) === "ENOENT") return undefined;
         throw diskError(error, `the journal entry ${pathOf(name)} could not be read`);
@@ -31,6 +30,23 @@ export function diskJournal(folder: string): Journal & { remove(): Promise<void>
       return rm(folder, { recursive: true, force: true });
     },
   };
+}
+
+/** Of any size: `readFile` refuses 2 GiB, which the state of a large block's training exceeds. */
+async function readWhole(path: string): Promise<Uint8Array> {
+  const handle = await open(path, "r");
+  try {
+    const { size } = await handle.stat();
+    const bytes = new Uint8Array(size);
+    for (let at = 0; at < size; ) {
+      const { bytesRead } = await handle.read(bytes, at, Math.min(CALL_BYTES, size - at), at);
+      if (bytesRead === 0) return bytes.subarray(0, at); // it became shorter meanwhile
+      at += bytesRead;
+    }
+    return bytes;
+  } finally {
+    await handle.close();
+  }
 }
 
 const entriesOf = (folder: string): Promise<string[]> =>

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { openFile, openFolder, readJsonFile } from "./folder.js";
-import { createOutput, fileSink, writeFileAtomic } from "./output.js";
+import { bytesOfParts, createOutput, fileSink, writeFileAtomic } from "./output.js";
 
 let root: string;
 beforeEach(async () => {
@@ -198,6 +198,17 @@ describe("a folder on disk", () => {
     await expect(readJsonFile(join(root, "b.json"))).rejects.toMatchObject({ kind: "io" });
     expect(await readdir(root)).toEqual(["a.json"]); // no temporary names are left
     await expect(writeFileAtomic(join(root, "no", "a"), "x")).rejects.toMatchObject({ kind: "io" });
+  });
+
+  it("is cut into pieces without a copy, for a call takes so much at most", () => {
+    const whole = Uint8Array.from({ length: 20 }, (_, i) => i);
+    const parts = [whole.subarray(0, 7), whole.subarray(7, 7), whole.subarray(7, 8), whole.subarray(8)];
+    for (let begin = 0; begin <= 20; begin++)
+      for (let end = begin; end <= 25; end++) {
+        const pieces = bytesOfParts(parts, begin, end);
+        expect(pieces.flatMap((piece) => [...piece])).toEqual([...whole.subarray(begin, end)]);
+        expect(pieces.every(({ buffer, byteLength }) => buffer === whole.buffer && byteLength > 0)).toBe(true);
+      }
   });
 
   it("notices when a file shrinks under it", async () => {

@@ -85,6 +85,8 @@ const OWNER = `${hostname().replace(/[^\w-]/g, "_")}-`;
 /** Outputs that this process is writing. */
 const inUse = new Set<string>();
 
+/** Most bytes that are written or read by one call. */
+export const CALL_BYTES = 2 ** 30;
 /** A system that is not asked to leaves the disk idle at first, and has it all to do at the end. */
 const SYNC_BYTES = 2 ** 25;
 
@@ -106,7 +108,7 @@ export function fileSink(handle: FileHandle, shown: string): ByteSink {
   const writeAll = async (bytes: Uint8Array) => {
     try {
       for (let done = 0; done < bytes.byteLength; ) {
-        const { bytesWritten } = await handle.write(bytes, done, Math.min(2 ** 30, bytes.byteLength - done), offset);
+        const { bytesWritten } = await handle.write(bytes, done, Math.min(CALL_BYTES, bytes.byteLength - done), offset);
         done += bytesWritten;
         offset += bytesWritten;
       }
@@ -152,17 +154,27 @@ export async function writeFileAtomic(path: string, bytes: Uint8Array | readonly
   }
 }
 
-/** In one call where the system takes it so: each takes a turn of the event loop, and a long work has few of them. */
+/**
+ * In few calls, of CALL_BYTES at most: each takes a turn of the event loop, and a long work has few of them. Node counts what a call
+ * has written in 32 bits.
+ */
 async function writeParts(handle: FileHandle, parts: readonly Uint8Array[]): Promise<void> {
   let left = parts.filter(({ byteLength }) => byteLength > 0);
   while (left.length > 0) {
-    let { bytesWritten } = await handle.writev(left);
-    left = left.flatMap((part) => {
-      const taken = Math.min(bytesWritten, part.byteLength);
-      bytesWritten -= taken;
-      return taken < part.byteLength ? [part.subarray(taken)] : [];
-    });
+    const { bytesWritten } = await handle.writev(bytesOfParts(left, 0, CALL_BYTES));
+    if (!(bytesWritten > 0)) throw new Error(`${bytesWritten} bytes were written`);
+    left = bytesOfParts(left, bytesWritten, Number.POSITIVE_INFINITY);
   }
+}
+
+/** Bytes [begin, end) of all parts one after the other, without a copy. */
+export function bytesOfParts(parts: readonly Uint8Array[], begin: number, end: number): Uint8Array[] {
+  let at = 0;
+  return parts.flatMap((part) => {
+    const [from, to] = [Math.max(0, begin - at), Math.min(part.byteLength, end - at)];
+    at += part.byteLength;
+    return from < to ? [part.subarray(from, to)] : [];
+  });
 }
 
 /** Makes a rename in the folder last. Windows has no such call for folders. */
