@@ -65,6 +65,14 @@ describe("BlockPool", () => {
     expect(state.used).toBe(4608);
   });
 
+  it("does not fill a device with blocks for uploads, none of which is known to be idle", () => {
+    const { state, device } = memoryOnly(100 * 1024);
+    const pool = new BlockPool({ ...device, isIdle: () => false } as Device);
+    for (let window = 0; window < 200; window++) pool.give(pool.take(1024, true));
+    expect(state.used).toBeGreaterThan(10 * 1024);
+    expect(state.used).toBeLessThanOrEqual(50 * 1024);
+  });
+
   it("lets go of its reserve before it refuses, and says what is in use and free", () => {
     const { state, device } = memoryOnly(8192);
     const pool = new BlockPool(device);

@@ -60,12 +60,14 @@ export class BlockPool {
     throw this.refusal(size);
   }
 
+  /** A block that waits, unless a new one is better. */
   private reuse(size: number, idle: boolean): DeviceBlock | undefined {
     const list = this.waiting.get(size);
     if (!list || !idle || !this.device.isIdle) return list?.pop();
     if (list.length > 0 && this.device.isIdle(list[0])) return list.shift(); // of all of them it was freed first
-    const fits = this.heldBytes + size <= this.limit && size <= (this.device.freeBytes() ?? 0);
-    return fits ? undefined : list.pop();
+    // others need memory too: at least as much stays free as waits
+    const free = this.roomBytes() - this.waitingBytes;
+    return this.waitingBytes + size <= free ? undefined : list.pop();
   }
 
   give(block: DeviceBlock): void {
