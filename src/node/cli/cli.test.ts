@@ -143,11 +143,13 @@ describe("the view of a quantize job", () => {
     expect(written.stderr.split("\n")).toEqual([
       "2 linears in 1 blocks, 1 of them finished before",
       "calibration: 4 windows, 4,096 tokens",
+      "quantize: 0 %, block 1 of 1",
       expect.stringMatching(
         /0\.mlp\.down_proj +256 x 768 +2\.083 bits +proxy error 0\.0421 +1\.5 s {2}\(damping was raised\)/,
       ),
       expect.stringMatching(/finished before/),
       expect.stringMatching(/0\.mlp\.up_proj +kept as it is/),
+      "quantize: 100 %, writing 1.00 MB",
       "",
     ]);
   });

@@ -4,8 +4,8 @@ import type { Terminal } from "./terminal.js";
 
 /** A running job's state on standard error. */
 export interface ProgressView {
-  /** Share done, 0-1; `detail` says what is at work; seconds left when they are known. */
-  update(fraction: number, detail: string, remainingSeconds?: number): void;
+  /** Share done, 0-1; `detail` says what is at work; seconds left when they are known. A log gets a line for each milestone. */
+  update(fraction: number, detail: string, remainingSeconds?: number, isMilestone?: boolean): void;
   /** A line that stays, above the bar. */
   line(text: string): void;
   /** Takes the bar away. */
@@ -64,8 +64,8 @@ function barView(terminal: Terminal, title: string): ProgressView {
 function lineView(terminal: Terminal, title: string): ProgressView {
   let last = performance.now();
   return {
-    update(fraction, detail, remainingSeconds) {
-      if (performance.now() - last < LINE_SECONDS * 1000) return;
+    update(fraction, detail, remainingSeconds, isMilestone = false) {
+      if (!isMilestone && performance.now() - last < LINE_SECONDS * 1000) return;
       last = performance.now();
       const left = Number.isFinite(remainingSeconds) ? `, ${formatSeconds(remainingSeconds)} left` : "";
       terminal.note(`${title}: ${Math.floor(100 * fraction)} %${left}${detail === "" ? "" : `, ${detail}`}`);

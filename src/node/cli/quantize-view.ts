@@ -15,7 +15,8 @@ export function createQuantizeView(terminal: Terminal, { title = "quantize", lin
   const progress = createProgress(terminal, title);
   let state = { fraction: 0, remainingSeconds: Number.NaN };
   let blocks = 0;
-  const update = (detail: string) => progress.update(state.fraction, detail, state.remainingSeconds);
+  const update = (detail: string, isMilestone?: boolean) =>
+    progress.update(state.fraction, detail, state.remainingSeconds, isMilestone);
   return {
     onEvent(event: QuantizeEvent): void {
       switch (event.type) {
@@ -29,7 +30,7 @@ export function createQuantizeView(terminal: Terminal, { title = "quantize", lin
         }
         case "block":
           blocks = event.blocks;
-          update(`block ${event.block + 1} of ${blocks}`);
+          update(`block ${event.block + 1} of ${blocks}`, lines);
           break;
         case "pass": {
           const what = event.slots.length > 0 ? `measuring ${event.slots.join(", ")}` : "passing on";
@@ -61,7 +62,7 @@ export function createQuantizeView(terminal: Terminal, { title = "quantize", lin
           break;
         case "writing":
           state = { fraction: 1, remainingSeconds: Number.NaN };
-          update(`writing ${formatBytes(event.bytes)}`);
+          update(`writing ${formatBytes(event.bytes)}`, lines);
           break;
         case "warning":
           progress.line(`warning: ${event.message}`);
