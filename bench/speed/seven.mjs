@@ -57,7 +57,7 @@ try {
     const { begins, ends, writing: written, end } = await run(command);
     // a linear is told when it is on the disk, a block at once
     const block = cards > 1 ? (begins[first - 1] - begins[1]) / (first - 2) : (written - begins[1]) / (layers - 1);
-    const other = cards > 1 ? (written - ends[first]) / (layers - 1 - first) : block;
+    const other = cards > 1 ? (ends[layers - 1] - ends[first]) / (layers - 1 - first) : block;
     const before = begins[1] - block;
     const passing = cards > 1 ? (ends[first] - other - before) / first : 0;
     /** Seconds of the card that is longer at work, where there are so many blocks. */
@@ -99,9 +99,16 @@ function run(command) {
     const ends = [];
     let writing = 0;
     let told = "";
-    const read = (chunk) => {
-      const lines = (told + chunk).split("\n");
-      told = lines.pop();
+    const reader = () => {
+      let rest = "";
+      return (chunk) => {
+        const lines = (rest + chunk).split("\n");
+        rest = lines.pop();
+        told = rest || lines.at(-1) || told;
+        read(lines);
+      };
+    };
+    const read = (lines) => {
       for (const line of lines) {
         const block = /, block (\d+) of/.exec(line);
         if (block) begins[Number(block[1]) - 1] ??= now();
@@ -111,12 +118,11 @@ function run(command) {
         if (!/^\s/.test(line)) console.log(`${now().toFixed(1).padStart(6)} s  ${line}`);
       }
     };
-    child.stdout.on("data", read);
-    child.stderr.on("data", read);
+    child.stdout.on("data", reader());
+    child.stderr.on("data", reader());
     child.on("error", reject);
     child.on("close", (code) => {
-      if (code === 0 && !(begins.length > 1 && writing > 0)) reject(new Error("too short to be timed: more --layers"));
-      else if (code === 0) resolve({ begins, ends, writing, end: now() });
+      if (code === 0) resolve({ begins, ends, writing, end: now() });
       else reject(new Error(`exit code ${code}: ${told}`));
     });
   });
