@@ -1,3 +1,4 @@
+import { NoRoom } from "../engine/device/pool.js";
 import type { Engine } from "../engine/engine.js";
 import { type F32, type HostArray, Tensor } from "../tensor/index.js";
 
@@ -124,9 +125,10 @@ export class ActivationStore {
           this.entries[window] = { shape, dtype, data: own };
         } catch (error) {
           budget.giveToEngine(stored.bytes);
-          throw error;
+          // where others are there, all of them leave, and it is tried again
+          if (!(error instanceof NoRoom) || budget.engineBytes > 0) throw error;
         }
-        return;
+        if (this.entries[window]) return;
       }
       this.entries[window] = await this.outside({ shape, dtype, data: await engine.read(stored) }, old);
     });

@@ -1,7 +1,13 @@
 import { requireNoOverflow } from "../engine/overflow.js";
 import type { BlockState, BlockWeights, Stage } from "../model/block.js";
 import type { LinearStatistics } from "../quant/method.js";
-import { accumulate, createStatistics, finishStatistics, type StatisticsAccumulator } from "../quant/statistics.js";
+import {
+  accumulate,
+  createStatistics,
+  finishStatistics,
+  type StatisticsAccumulator,
+  shortfallOf,
+} from "../quant/statistics.js";
 import type { F32 } from "../tensor/index.js";
 import { breathe } from "../turns.js";
 import { type BlockRoom, planBlock, retried } from "./device-plan.js";
@@ -125,7 +131,7 @@ async function fullPrecisionBlock(
   byStage: boolean,
 ): Promise<void> {
   const { engine, signal } = options;
-  const stages = source.stages(block, weights);
+  const stages = await retried(options, async () => source.stages(block, weights));
   const parts = byStage ? stages.map((_, index) => [index]) : [[...stages.keys()]];
   for (const part of parts) {
     await engine.scope(async () => {
@@ -201,7 +207,7 @@ async function quantizedBlock(
   weights: BlockWeights,
 ): Promise<void> {
   const { engine, windows, signal } = options;
-  const stages = source.stages(block, weights);
+  const stages = await retried(options, async () => source.stages(block, weights));
   // the full stream keeps the weights of the checkpoint while `weights` are replaced
   const fullStages = full && source.stages(block, { linears: { ...weights.linears }, vectors: weights.vectors });
   const isLast = block === source.blocks - 1;
@@ -236,7 +242,11 @@ async function quantizedBlock(
                   return { before, state, input: sums && corrected ? fullStages[index].input(state) : undefined };
                 })
               : undefined;
-          if (sums && own.input) accumulate(engine, sums, own.input, other?.input);
+          const { input } = own;
+          const fullInput = other?.input;
+          const shortfall =
+            input && fullInput ? await retried(options, async () => shortfallOf(engine, input, fullInput)) : undefined;
+          if (sums && input) accumulate(engine, sums, input, shortfall);
           nextMain = await retried(options, () => main.save(window, own.before, own.state));
           if (full && other) nextFull = await retried(options, () => full.save(window, other.before, other.state));
         });

@@ -150,10 +150,13 @@ describe("a request for memory that is refused", () => {
       for (const place of places) {
         const outcome = await run(recipe, 2 ** 30, undefined, place).catch((error: unknown) => error);
         if (outcome instanceof NoRoom) continue; // nothing could go, or what failed cannot be done twice
-        expect(outcome).toMatchObject({ files: expected.files, warnings: [expect.stringMatching(MENDED)] });
+        const { files, warnings } = outcome as Awaited<ReturnType<typeof run>>;
+        expect(files).toEqual(expected.files);
+        // the first activations go there without a word
+        for (const warning of warnings) expect(warning).toMatch(MENDED);
         mended++;
       }
-      expect(mended).toBeGreaterThanOrEqual(36);
+      expect(mended).toBeGreaterThanOrEqual(38);
     },
   );
 });

@@ -88,7 +88,7 @@ export async function quantizeByTraining(run: JobRun): Promise<ReadonlyMap<strin
             records.set(linear.spec.slot, unit);
             run.finish(linear, unit, true);
           }
-          return stored(block, weights, records, earlier);
+          return retried(run, async () => stored(block, weights, records, earlier));
         }
         const since = performance.now();
         const grids: Record<string, GridScheme> = {};

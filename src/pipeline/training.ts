@@ -68,7 +68,7 @@ export async function trainBlocks(
       const mixed = options.augment && block > 0 && !work.isFinished(block);
       await engine.scope(async () => {
         const weights = await retried(options, () => source.load(block));
-        const context = source.context(block, engine);
+        const context = await retried(options, async () => source.context(block, engine));
         for (let window = 0; window < windows && !(isLast && work.isFinished(block)); window++) {
           await breathe(signal);
           await engine.scope(async () => {

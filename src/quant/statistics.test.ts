@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { createReferenceEngine } from "../engine/reference/index.js";
 import { createRandom } from "../random.js";
-import { accumulate, createStatistics, finishStatistics } from "./statistics.js";
+import { accumulate, createStatistics, finishStatistics, shortfallOf } from "./statistics.js";
 
 const engine = createReferenceEngine();
 const inputs = (tokens: number, columns: number, seed: number) => {
@@ -19,7 +19,7 @@ describe("statistics", () => {
     await engine.scope(async () => {
       const accumulator = createStatistics(engine, 5, true);
       const x = inputs(7, 5, 1);
-      accumulate(engine, accumulator, x, x);
+      accumulate(engine, accumulator, x, shortfallOf(engine, x, x));
       const { hessian, correction, tokens } = await finishStatistics(engine, accumulator, "here");
       expect(tokens).toBe(7);
       expect(Array.from(await engine.read(correction ?? hessian))).toEqual(new Array(25).fill(0));
@@ -42,7 +42,7 @@ describe("statistics", () => {
     await engine.scope(async () => {
       const accumulator = createStatistics(engine, 4, true);
       expect(() => accumulate(engine, accumulator, inputs(2, 3, 1))).toThrow(/expected inputs \[\.\., 4\]/);
-      expect(() => accumulate(engine, accumulator, inputs(2, 4, 1), inputs(3, 4, 1))).toThrow(/full-precision inputs/);
+      expect(() => shortfallOf(engine, inputs(2, 4, 1), inputs(3, 4, 1))).toThrow(/full-precision inputs/);
       await expect(finishStatistics(engine, accumulator, "block 3")).rejects.toMatchObject({ kind: "usage" });
     });
   });

@@ -29,29 +29,31 @@ export function createStatistics(engine: Engine, columns: number, withCorrection
   };
 }
 
+/** x_full - x for an input [.., I] and what the full-precision model has there: what `accumulate` takes. */
+export function shortfallOf(engine: Engine, input: F32, fullInput: F32): F32 {
+  if (fullInput.size !== input.size)
+    throw usageError(`accumulate: expected full-precision inputs [${input.shape}], got [${fullInput.shape}]`);
+  return engine.scope(() => engine.subtract(engine.view(fullInput, input.shape), input));
+}
+
 /**
- * Adds the tokens of input [.., I] to the sums, in place. `fullInput`, of the same shape, is what the full-precision
- * model has there; it goes into the correction, where the accumulator has one. The sums do not depend on the number of threads,
- * only on the order of the calls.
+ * Adds the tokens of input [.., I] to the sums, in place. `shortfall`, of the same shape, goes into the correction, where the
+ * accumulator has one. The sums do not depend on the number of threads, only on the order of the calls. Wants no memory.
  */
-export function accumulate(engine: Engine, accumulator: StatisticsAccumulator, input: F32, fullInput?: F32): void {
+export function accumulate(engine: Engine, accumulator: StatisticsAccumulator, input: F32, shortfall?: F32): void {
   const { columns, hessian, correction } = accumulator;
   const tokens = input.size / columns;
   if (input.shape.at(-1) !== columns)
     throw usageError(`accumulate: expected inputs [.., ${columns}], got [${input.shape}]`);
-  if (fullInput && fullInput.size !== input.size)
-    throw usageError(`accumulate: expected full-precision inputs [${input.shape}], got [${fullInput.shape}]`);
   engine.scope(() => {
     const rows = engine.view(input, [tokens, columns]);
-    // first, for it wants memory: without it nothing has been added
-    const shortfall =
-      correction && fullInput ? engine.subtract(engine.view(fullInput, [tokens, columns]), rows) : undefined;
     engine.gram(hessian, rows);
-    if (correction && shortfall)
-      engine.matmul(shortfall, rows, { transposeA: true, accumulate: correction, exact: true });
+    if (!correction || !shortfall) return;
+    const missing = engine.view(shortfall, [tokens, columns]);
+    engine.matmul(missing, rows, { transposeA: true, accumulate: correction, exact: true });
   });
   accumulator.tokens += tokens;
-  if (correction && fullInput) accumulator.correctionTokens += tokens;
+  if (correction && shortfall) accumulator.correctionTokens += tokens;
 }
 
 /**

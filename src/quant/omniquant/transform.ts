@@ -160,19 +160,21 @@ export class Transform {
     readonly plan: TransformPlan,
   ) {
     const sizes = Object.fromEntries(plan.sites.map(({ name, size }) => [name, size]));
-    for (const { rows, columns } of Object.values(plan.linears)) {
-      for (const part of [...rows, ...columns]) {
+    const parts = Object.values(plan.linears).flatMap(({ rows, columns }) => [...rows, ...columns]);
+    engine.scope(() => {
+      for (const part of parts) {
         const sign = plainSign(part, sizes[part.site]);
         if (sign !== undefined) {
           this.plain.set(part, sign);
           continue;
         }
         this.tensors.set(part, {
-          index: engine.keep(engine.upload(part.index, [part.index.length], "i32")),
-          sign: engine.keep(engine.upload(part.sign, [part.sign.length], "f32")),
+          index: engine.upload(part.index, [part.index.length], "i32"),
+          sign: engine.upload(part.sign, [part.sign.length], "f32"),
         });
       }
-    }
+      for (const { index, sign } of this.tensors.values()) for (const tensor of [index, sign]) engine.keep(tensor); // when all are there
+    });
   }
 
   dispose(): void {
