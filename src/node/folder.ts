@@ -6,8 +6,8 @@ import { decodeText, JSON_BYTES, parseJson } from "../files/json.js";
 import { checkRange, missingFile } from "../files/memory.js";
 import { checkPlainName } from "../files/names.js";
 
-/** Most bytes asked of one system call; Node refuses 2 GiB and more. */
-const READ_BYTES = 2 ** 30;
+/** Most bytes asked of one system call; Node refuses 2 GiB and more, or counts them in 32 bits. */
+export const CALL_BYTES = 2 ** 30;
 
 export const errorCode = (error: unknown): string | undefined =>
   error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
@@ -74,19 +74,25 @@ export async function openFile(path: string, shown = path): Promise<ByteSource> 
     size,
     async read(offset, length) {
       checkRange(shown, size, offset, length);
-      const bytes = new Uint8Array(length);
-      for (let done = 0; done < length; ) {
-        const wanted = Math.min(READ_BYTES, length - done);
-        const { bytesRead } = await handle.read(bytes, done, wanted, offset + done).catch((error: unknown) => {
-          throw diskError(error, `${shown} could not be read`);
-        });
-        if (bytesRead === 0) throw formatError(`${shown} became shorter while it was read`);
-        done += bytesRead;
-      }
+      const bytes = await readBytes(handle, offset, length).catch((error: unknown) => {
+        throw diskError(error, `${shown} could not be read`);
+      });
+      if (bytes.length < length) throw formatError(`${shown} became shorter while it was read`);
       return bytes;
     },
     close: () => handle.close(),
   };
+}
+
+/** `length` bytes from `offset` on, of any number; fewer where the file ends before. */
+export async function readBytes(handle: FileHandle, offset: number, length: number): Promise<Uint8Array> {
+  const bytes = new Uint8Array(length);
+  for (let done = 0; done < length; ) {
+    const { bytesRead } = await handle.read(bytes, done, Math.min(CALL_BYTES, length - done), offset + done);
+    if (bytesRead === 0) return bytes.subarray(0, done);
+    done += bytesRead;
+  }
+  return bytes;
 }
 
 /** A JSON file by its path: "io" when it cannot be read, "format" when it is not JSON. */

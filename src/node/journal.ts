@@ -1,8 +1,8 @@
 import { mkdir, open, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Journal } from "../pipeline/journal.js";
-import { diskError, errorCode } from "./folder.js";
-import { CALL_BYTES, writeFileAtomic } from "./output.js";
+import { diskError, errorCode, readBytes } from "./folder.js";
+import { writeFileAtomic } from "./output.js";
 
 /** A journal in a folder of its own, made at the first write; each entry is synced and renamed into place. */
 export function diskJournal(folder: string): Journal & { remove(): Promise<void> } {
@@ -32,18 +32,11 @@ export function diskJournal(folder: string): Journal & { remove(): Promise<void>
   };
 }
 
-/** Of any size: `readFile` refuses 2 GiB, which the state of a large block's training exceeds. */
+/** `readFile` refuses 2 GiB, which the state of a large block's training exceeds. */
 async function readWhole(path: string): Promise<Uint8Array> {
   const handle = await open(path, "r");
   try {
-    const { size } = await handle.stat();
-    const bytes = new Uint8Array(size);
-    for (let at = 0; at < size; ) {
-      const { bytesRead } = await handle.read(bytes, at, Math.min(CALL_BYTES, size - at), at);
-      if (bytesRead === 0) return bytes.subarray(0, at); // it became shorter meanwhile
-      at += bytesRead;
-    }
-    return bytes;
+    return await readBytes(handle, 0, (await handle.stat()).size);
   } finally {
     await handle.close();
   }

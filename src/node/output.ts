@@ -6,7 +6,7 @@ import { ioError, usageError } from "../errors.js";
 import type { ByteSink, OutputFolder } from "../files/folder.js";
 import { checkPlainName } from "../files/names.js";
 import { WriteBehind } from "../files/write-behind.js";
-import { diskError, errorCode } from "./folder.js";
+import { CALL_BYTES, diskError, errorCode } from "./folder.js";
 
 export interface OutputOptions {
   /** Replace an existing checkpoint; it stays until the new one stands. */
@@ -85,8 +85,6 @@ const OWNER = `${hostname().replace(/[^\w-]/g, "_")}-`;
 /** Outputs that this process is writing. */
 const inUse = new Set<string>();
 
-/** Most bytes that are written or read by one call. */
-export const CALL_BYTES = 2 ** 30;
 /** A system that is not asked to leaves the disk idle at first, and has it all to do at the end. */
 const SYNC_BYTES = 2 ** 25;
 
@@ -155,8 +153,7 @@ export async function writeFileAtomic(path: string, bytes: Uint8Array | readonly
 }
 
 /**
- * In few calls, of CALL_BYTES at most: each takes a turn of the event loop, and a long work has few of them. Node counts what a call
- * has written in 32 bits.
+ * In few calls, of CALL_BYTES at most: each takes a turn of the event loop, and a long work has few of them.
  */
 async function writeParts(handle: FileHandle, parts: readonly Uint8Array[]): Promise<void> {
   let left = parts.filter(({ byteLength }) => byteLength > 0);

@@ -1,7 +1,7 @@
 import { open, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { SpillFile } from "../pipeline/activations.js";
-import { diskError } from "./folder.js";
+import { diskError, readBytes } from "./folder.js";
 
 let count = 0;
 
@@ -26,12 +26,8 @@ export async function createSpillFile(folder: string): Promise<SpillFile> {
       }
     },
     async read(offset, length) {
-      const bytes = new Uint8Array(length);
-      for (let done = 0; done < length; ) {
-        const { bytesRead } = await handle.read(bytes, done, length - done, offset + done);
-        if (bytesRead === 0) throw new Error(`the scratch file ends at ${offset + done}`);
-        done += bytesRead;
-      }
+      const bytes = await readBytes(handle, offset, length);
+      if (bytes.length < length) throw new Error(`the scratch file ends at ${offset + bytes.length}`);
       return bytes;
     },
     async close() {

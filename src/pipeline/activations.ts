@@ -123,12 +123,12 @@ export class ActivationStore {
           // a copy where the tensor is the caller's
           const own = engine.keep(stored === tensor ? engine.copy(tensor) : stored);
           this.entries[window] = { shape, dtype, data: own };
+          return;
         } catch (error) {
           budget.giveToEngine(stored.bytes);
           // where others are there, all of them leave, and it is tried again
           if (!(error instanceof NoRoom) || budget.engineBytes > 0) throw error;
         }
-        if (this.entries[window]) return;
       }
       this.entries[window] = await this.outside({ shape, dtype, data: await engine.read(stored) }, old);
     });
